@@ -1,0 +1,45 @@
+# Everything starts here; nothing needs to be installed by hand. `make help` lists the targets.
+SHELL := /bin/bash
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+VENV := $(CURDIR)/.venv
+BOOTSTRAP := $(CURDIR)/.cache/uv-$(UV_VERSION)
+UV := $(BOOTSTRAP)/bin/uv
+ANSIBLE := PATH="$(VENV)/bin:$$PATH" ANSIBLE_CONFIG="$(CURDIR)/ansible.cfg" "$(VENV)/bin/ansible-playbook"
+SUITE ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help venv rollout test lint bench sandbox-down clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+venv: $(VENV)/.ready ## the tools, from the lock file
+
+$(UV): scripts/bootstrap-uv
+	@scripts/bootstrap-uv "$(PYTHON)" "$(UV_VERSION)" "$(BOOTSTRAP)"
+
+$(VENV)/.ready: $(UV) uv.lock pyproject.toml $(wildcard plugins_src/*/pyproject.toml) sandbox/pyproject.toml
+	@UV_PROJECT_ENVIRONMENT="$(VENV)" "$(UV)" sync --frozen --quiet --python "$(PYTHON)" --no-python-downloads
+	@touch $@
+
+rollout: venv ## the main job on the sandbox fleet: nothing to three healthy plugins
+	@$(ANSIBLE) playbooks/sandbox.yml
+	@$(ANSIBLE) playbooks/release.yml
+	@$(ANSIBLE) playbooks/rollout.yml
+
+test: venv ## all tests
+	@scripts/run-tests
+
+lint: venv ## ruff, mypy --strict, yamllint, ansible-lint (production)
+	@scripts/lint
+
+bench: venv ## benchmarks; SUITE=name for one of them
+	@PATH="$(VENV)/bin:$$PATH" "$(VENV)/bin/python" -m tests.bench $(SUITE)
+
+sandbox-down: venv ## stop the sandbox fleet
+	@$(ANSIBLE) playbooks/sandbox.yml -e sandbox_state=down
+
+clean: ## remove what the make targets made (stops the sandbox first)
+	@if [ -x "$(VENV)/bin/ansible-playbook" ] && [ -d var/sandbox ]; then $(ANSIBLE) playbooks/sandbox.yml -e sandbox_state=down; fi
+	@rm -rf var .venv .cache .ansible

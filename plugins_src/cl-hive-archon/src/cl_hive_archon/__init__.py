@@ -1,0 +1,1 @@
+"""Decentralised identity of a hive node."""

@@ -1,0 +1,1 @@
+"""Transport, payments, policy and marketplace of a hive node."""

@@ -1,0 +1,1 @@
+"""Fleet coordination of a hive node."""
