@@ -35,7 +35,7 @@ lint: venv ## ruff, mypy --strict, yamllint, ansible-lint (production)
 	@scripts/lint
 
 bench: venv ## benchmarks; SUITE=name for one of them
-	@PATH="$(VENV)/bin:$$PATH" "$(VENV)/bin/python" -m tests.bench $(SUITE)
+	@PATH="$(VENV)/bin:$$PATH" PYTHONPATH=tests "$(VENV)/bin/python" -m bench $(SUITE)
 
 sandbox-down: venv ## stop the sandbox fleet
 	@$(ANSIBLE) playbooks/sandbox.yml -e sandbox_state=down

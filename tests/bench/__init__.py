@@ -1,0 +1,1 @@
+"""Benchmarks: ratios in one run, peers side by side. Never part of the tests."""

@@ -11,8 +11,8 @@ import pkgutil
 import sys
 from pathlib import Path
 
-from tests import bench
-from tests.bench.measurement import Measurement, table, write
+import bench
+from bench.measurement import Measurement, table, write
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = "suite_"
@@ -20,7 +20,9 @@ PREFIX = "suite_"
 
 def suites() -> list[str]:
     """The names of the suites: one module suite_<name>.py each."""
-    return sorted(m.name.removeprefix(PREFIX) for m in pkgutil.iter_modules(bench.__path__) if m.name.startswith(PREFIX))
+    return sorted(
+        m.name.removeprefix(PREFIX) for m in pkgutil.iter_modules(bench.__path__) if m.name.startswith(PREFIX)
+    )
 
 
 def main() -> int:
@@ -32,7 +34,7 @@ def main() -> int:
         parser.error(f"no suite named {', '.join(unknown)}; there are: {', '.join(suites())}")
     missed = False
     for name in chosen:
-        results: list[Measurement] = importlib.import_module(f"tests.bench.{PREFIX}{name}").run()
+        results: list[Measurement] = importlib.import_module(f"bench.{PREFIX}{name}").run()
         write(ROOT / "var/bench" / f"{name}.json", results)
         print(f"\n{name}\n{table(results)}", flush=True)
         missed = missed or any(r.holds is False for r in results)

@@ -67,7 +67,8 @@ def test_the_rule_would_notice(name: str) -> None:
         f'(net / "{name}").unlink()',
         f'open(net + "/{name}", "wb")',
     ):
-        assert SACRED.search(line) and WRITING.search(line), line
+        assert SACRED.search(line), line
+        assert WRITING.search(line), line
 
 
 def test_a_rescue_fails_again() -> None:
