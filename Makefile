@@ -9,7 +9,7 @@ ANSIBLE := PATH="$(VENV)/bin:$$PATH" ANSIBLE_CONFIG="$(CURDIR)/ansible.cfg" "$(V
 SUITE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv rollout test lint bench sandbox-down clean
+.PHONY: help venv rollout test lint bench reference sandbox-down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,6 +36,9 @@ lint: venv ## ruff, mypy --strict, yamllint, ansible-lint (production)
 
 bench: venv ## benchmarks; SUITE=name for one of them
 	@PATH="$(VENV)/bin:$$PATH" PYTHONPATH=tests "$(VENV)/bin/python" -m bench $(SUITE)
+
+reference: venv ## write docs/reference from the code
+	@"$(VENV)/bin/python" scripts/generate_reference.py
 
 sandbox-down: venv ## stop the sandbox fleet
 	@$(ANSIBLE) playbooks/sandbox.yml -e sandbox_state=down

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,12 @@ def test_every_task_is_fully_named() -> None:
 def test_every_module_is_in_the_collection_s_runtime_group() -> None:
     runtime = load(COLLECTION / "meta/runtime.yml")
     assert sorted(runtime["action_groups"]["hive"]) == sorted(p.stem for p in modules())
+
+
+def test_the_generated_reference_is_up_to_date() -> None:
+    script = ROOT / "scripts/generate_reference.py"
+    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_changelog_names_the_version() -> None:
