@@ -1,0 +1,241 @@
+# Copyright (c) 2026 Lightning Hive Rollout contributors
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+"""The plan: what a run will do to which node, in which order, and why not. A pure function; controller only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan_guards as guards
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan_waves as orders
+from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_stack import (
+    Json,
+    Refusal,
+    Stack,
+    same_stack,
+    text_options,
+    version_key,
+)
+
+SCHEMA = 1
+# Whose values a plan never shows: it is printed, stored in reports and sent to approvers.
+SECRET_WORDS = ("secret", "token", "password", "passphrase", "key", "seed", "rune")
+
+
+def plan(
+    desired: Mapping[str, Stack],
+    observed: Mapping[str, Json | None],
+    manifests: Mapping[str, Json],
+    policy: Json,
+    refusals: Sequence[Refusal] = (),
+) -> Json:
+    """What has to happen so that every node runs its desired stack.
+
+    Args:
+        desired: resolved stack per node; the nodes of the run.
+        observed: observation per node, None for a node of which nothing is known.
+        manifests: release manifests by artifact digest: all desired ones, and of the running ones those known.
+        policy: ``fleet``, ``rollout``, ``waves``, ``separate_channel_peers``, ``min_free_bytes``,
+            ``htlc_margin_blocks``, ``allow_lightningd_restart``, ``break_lock``.
+        refusals: what was found wrong before (in the inventory or in a release).
+
+    Returns:
+        ``{schema, digest, fleet, waves, nodes, refused, changes}``; with any refusal there are no waves. The digest
+        covers what will run and nothing that changes by itself (times, heights, latencies).
+    """
+    spoiled = {refusal.node for refusal in refusals}
+    refused = list(refusals)
+    nodes: Json = {}
+    for node in sorted(desired):
+        seen, after = observed.get(node), desired[node]
+        if not guards.reachable(seen) or seen is None:
+            refused += guards.guard(node, seen, [], [], manifests, policy)
+            continue
+        if node in spoiled or "" in spoiled:
+            continue
+        step = node_plan(seen, after, manifests)
+        if step["action"] != "none" or not seen["lightningd"]["running"]:
+            refused += guards.guard(node, seen, step["before"], after, manifests, policy)
+        nodes[node] = step
+    return _assemble(nodes, refused, observed, policy)
+
+
+def _assemble(nodes: Json, refused: list[Refusal], observed: Mapping[str, Json | None], policy: Json) -> Json:
+    changing = [node for node, step in nodes.items() if step["action"] != "none"]
+    unfinished = [node for node in changing if nodes[node]["action"] in ("resume", "revert")]
+    waves: list[Json] = []
+    try:
+        waves = orders.waves(
+            changing,
+            unfinished,
+            {node: observed[node] for node in nodes},
+            policy.get("waves") or orders.DEFAULT_WAVES,
+            policy.get("separate_channel_peers", True),
+        )
+    except orders.WavesError as error:
+        refused.append(Refusal("", "bad-waves", str(error)))
+    result: Json = {
+        "schema": SCHEMA,
+        "fleet": policy.get("fleet", ""),
+        "waves": [] if refused else waves,
+        "nodes": nodes,
+        "refused": [refusal.as_dict() for refusal in refused],
+        "changes": len(changing),
+    }
+    result["digest"] = digest(result)
+    return result
+
+
+def digest(plan_: Json) -> str:
+    """sha256 over what will run: the waves and, per node, the action and the stacks before and after."""
+    runs = {
+        "schema": plan_["schema"],
+        "fleet": plan_["fleet"],
+        "waves": plan_["waves"],
+        "nodes": {
+            node: {key: step[key] for key in ("action", "before", "after")} for node, step in plan_["nodes"].items()
+        },
+    }
+    return hashlib.sha256(json.dumps(runs, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def node_plan(seen: Json, after: Stack, manifests: Mapping[str, Json]) -> Json:
+    """The plan of one reachable node."""
+    before = normal(seen.get("stack") or [])
+    after = normal(after)
+    transaction = seen.get("transaction")
+    steps: list[str] = []
+    if transaction:
+        origin = normal(transaction.get("previous") or [])
+        forward = transaction.get("phase") in ("open", "switched")
+        resumes = forward and same_stack(transaction.get("target") or [], after)
+        action = "resume" if resumes else "revert"
+        begun = f"switch {transaction['id']} of rollout {transaction.get('rollout')} ({transaction.get('phase')})"
+        steps.append(f"go on with the {begun}" if resumes else f"undo the {begun}")
+        before = origin
+    else:
+        action = kind(before, after)
+        if action == "none" and drifted(seen):
+            action = "change"
+            steps.append("put hive.conf back to what was confirmed")
+    if action != "none":
+        steps += sentences(before, after, seen)
+    return {
+        "action": action,
+        "before": before,
+        "after": after,
+        "stage": guards.to_stage(seen, after) if action != "none" else [],
+        "steps": steps,
+        "restart": guards.restart_reason(seen, before, after),
+        "rollback": guards.rollback_class(before, after, manifests),
+    }
+
+
+def normal(stack: Sequence[Mapping[str, Any]]) -> Stack:
+    """A resolved stack with exactly the keys of the wire form and its option values as text."""
+    return [
+        {
+            "name": item["name"],
+            "version": item["version"],
+            "digest": item["digest"],
+            "enabled": bool(item.get("enabled", True)),
+            "options": dict(sorted(text_options(item).items())),
+        }
+        for item in stack
+    ]
+
+
+def drifted(seen: Json) -> bool:
+    """Whether somebody changed the managed config since it was written."""
+    managed = seen.get("managed_config") or {}
+    return bool(managed.get("drift")) or bool(managed.get("strays"))
+
+
+def kind(before: Stack, after: Stack) -> str:
+    """The one word for going from ``before`` to ``after``: none, install, upgrade, downgrade, change or remove.
+
+    Mixed changes are named after what asks for most care: downgrade, then upgrade, install, remove, change.
+    """
+    if same_stack(before, after):
+        return "none"
+    old = {item["name"]: item for item in before}
+    new = {item["name"]: item for item in after}
+    moves = set()
+    for name, item in new.items():
+        if name not in old:
+            moves.add("install")
+        elif old[name]["digest"] != item["digest"]:
+            older = version_key(item["version"]) < version_key(old[name]["version"])
+            moves.add("downgrade" if older else "upgrade")
+    if set(old) - set(new):
+        moves.add("remove")
+    return next((word for word in ("downgrade", "upgrade", "install", "remove") if word in moves), "change")
+
+
+def sentences(before: Stack, after: Stack, seen: Json) -> list[str]:
+    """What will be done, one sentence per act, in the order of the acts."""
+    old = {item["name"]: item for item in before}
+    new = {item["name"]: item for item in after}
+    staged = set(guards.to_stage(seen, after))
+    lines = [f"stage {label(item)}" for item in after if item["digest"] in staged]
+    touched = [item for item in before if new.get(item["name"]) != item]
+    if touched:
+        lines.append("back up the data of " + ", ".join(item["name"] for item in touched))
+    lines += [f"stop {label(item)}" for item in reversed(touched) if item["enabled"]]
+    for item in after:
+        was = old.get(item["name"])
+        if was == item:
+            continue
+        if not item["enabled"]:
+            lines.append(f"keep {label(item)} disabled")
+            continue
+        lines.append(f"start {label(item)}")
+        earlier = was["options"] if was else {}
+        lines += [
+            f"  {name}: {shown(name, earlier.get(name))} -> {shown(name, item['options'].get(name))}"
+            for name in sorted(set(earlier) | set(item["options"]))
+            if earlier.get(name) != item["options"].get(name)
+        ]
+    return lines
+
+
+def label(item: Mapping[str, Any]) -> str:
+    """A release for people: name, version and the digest it is known by."""
+    return f"{item['name']} {item['version']} ({item['digest'][:12]})"
+
+
+def shown(option: str, value: str | None) -> str:
+    """An option's value as the plan may show it."""
+    if value is None:
+        return "default"
+    return "(hidden)" if any(word in option.split("-") for word in SECRET_WORDS) else value
+
+
+def describe(plan_: Json) -> list[str]:
+    """The plan as lines to print."""
+    lines = []
+    for refusal in plan_["refused"]:
+        where = f"{refusal['node']}: " if refusal["node"] and refusal["node"] not in refusal["message"] else ""
+        lines.append(f"REFUSED ({refusal['code']}) {where}{refusal['message']}")
+    if plan_["refused"]:
+        return lines
+    if not plan_["changes"]:
+        lines.append(f"Nothing to change: {len(plan_['nodes'])} nodes run what they should.")
+        return lines
+    for wave in plan_["waves"]:
+        lines.append(f"{wave['name']}: {', '.join(wave['nodes'])}")
+        for node in wave["nodes"]:
+            step = plan_["nodes"][node]
+            facts = [step["action"], f"code rollback {step['rollback']}"]
+            if step["restart"]:
+                facts.append(f"lightningd restarts: {step['restart']}")
+            lines.append(f"  {node}: {', '.join(facts)}")
+            lines += [f"    {sentence}" for sentence in step["steps"]]
+    idle = sorted(node for node, step in plan_["nodes"].items() if step["action"] == "none")
+    if idle:
+        lines.append(f"unchanged: {', '.join(idle)}")
+    lines.append(f"plan digest: {plan_['digest']}")
+    return lines
