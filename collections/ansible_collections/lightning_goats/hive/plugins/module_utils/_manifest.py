@@ -38,11 +38,14 @@ OPTION_TYPES = ("string", "int", "bool", "flag")
 
 # What the artifact says about itself when it is run with --hive-manifest.
 PLUGIN_KEYS = frozenset(
-    "name version start_order rpc_methods options hooks subscriptions tables database key_files schema_version "
-    "readable_by requires conflicts health_rpc".split()
+    (
+        *("name", "version", "readable_by", "schema_version", "start_order", "requires", "conflicts", "health_rpc"),
+        *("rpc_methods", "options", "hooks", "subscriptions", "tables", "database", "database_option"),
+        "key_files",
+    )
 )
 # What the builder adds.
-RELEASE_KEYS = frozenset("schema source released_at expires_at artifact build python entry".split())
+RELEASE_KEYS = frozenset(("schema", "source", "released_at", "expires_at", "artifact", "build", "python", "entry"))
 
 
 class ReleaseError(Exception):
@@ -146,6 +149,7 @@ def validate_plugin(part: Any) -> None:
     ):
         _need(_names(part[key], pattern), f"{key} is not a sorted list of names")
     _need(part["database"] == "" or _matches(FILE_NAME, part["database"]), "database is not a bare file name")
+    _need(part["database_option"] in ("", *_option_names(part["options"])), "database_option is not among options")
     _need(part["health_rpc"] in part["rpc_methods"], "health_rpc is not among rpc_methods")
     requires = part["requires"]
     _exact_keys(requires, {"plugins", "cln"}, "requires")
@@ -173,7 +177,7 @@ def verify_signature(data: bytes, signature: Path, allowed_signers: Path, namesp
     if not allowed_signers.is_file():
         raise ReleaseError(
             "signers",
-            f"{allowed_signers}, the list of who may sign, is missing: put the maintainers' public keys there.",
+            f"{allowed_signers}, which lists who may sign, is missing: put the maintainers' keys there.",
         )
     files = ["-s", str(signature), "-f", str(allowed_signers)]
     found = _ssh_keygen(["-Y", "find-principals", *files], b"")
@@ -181,7 +185,7 @@ def verify_signature(data: bytes, signature: Path, allowed_signers: Path, namesp
     if found.returncode != 0 or not identities:
         raise ReleaseError(
             "stranger",
-            f"{signature} was not made by a key of {allowed_signers}: refuse this release, or add the key if you trust it.",
+            f"{signature} was not made by a key of {allowed_signers}: refuse it, or add the key if you trust it.",
         )
     checked = _ssh_keygen(["-Y", "verify", "-n", namespace, "-I", identities[0], *files], data)
     if checked.returncode != 0:
@@ -213,7 +217,7 @@ def verify_artifact(path: Path, manifest: dict[str, Any]) -> None:
     if digest.hexdigest() != expected["sha256"]:
         raise ReleaseError(
             "artifact",
-            f"{path} has sha256 {digest.hexdigest()[:12]}, {expected['sha256'][:12]} was signed: the file was damaged or "
+            f"{path} has sha256 {digest.hexdigest()[:12]}, {expected['sha256'][:12]} was signed: it was damaged or "
             "changed, take the release again.",
         )
 
@@ -324,6 +328,10 @@ def _matches(pattern: re.Pattern[str], value: Any) -> bool:
 def _names(value: Any, pattern: re.Pattern[str]) -> bool:
     """A list of distinct matching names in order, so that equal sets have equal bytes."""
     return isinstance(value, list) and all(_matches(pattern, item) for item in value) and value == sorted(set(value))
+
+
+def _option_names(options: Any) -> list[Any]:
+    return [option.get("name") for option in options if isinstance(option, dict)] if isinstance(options, list) else []
 
 
 def _is_count(value: Any) -> bool:

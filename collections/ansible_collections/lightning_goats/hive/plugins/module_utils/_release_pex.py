@@ -1,0 +1,105 @@
+# Copyright (c) 2026 Lightning Hive Rollout contributors
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+"""The artifact: one PEX that carries the wheels for every supported CPython and machine, and tells what it is.
+
+The wheels are stored as they are, so that the artifact's bytes do not depend on who builds it or when; the node unpacks
+those it needs, without network, pip or compiler. Runs on the controller only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import (
+    PLUGIN_KEYS,
+    ReleaseError,
+    validate_plugin,
+)
+from ansible_collections.lightning_goats.hive.plugins.module_utils._release_sources import Sources
+from ansible_collections.lightning_goats.hive.plugins.module_utils._release_wheels import SOURCE_DATE_EPOCH, Target
+
+# pyln-proto asks for this repackaging of coincurve, which would install over the very files of coincurve itself.
+EXCLUDED = ("coincurve-cp314-fix",)
+# An artifact that has not told what it is by then never will.
+DESCRIBE_SECONDS = 60
+
+
+def join(sources: Sources, wheels: list[Path], targets: list[Target], artifact: Path, cache: Path) -> None:
+    """Write the PEX of ``wheels`` to ``artifact``. Raises ReleaseError ``build`` when they are not a closed set."""
+    command = [
+        sys.executable,
+        "-m",
+        "pex",
+        sources.name,
+        "--console-script",
+        sources.name,
+        "--output-file",
+        str(artifact),
+    ]
+    command += ["--no-pypi", "--no-compile", "--no-pre-install-wheels", "--include-tools"]
+    command += ["--python-shebang", "#!/usr/bin/env python3"]
+    command += [word for wheel in wheels for word in ("--pre-resolved-dist", str(wheel))]
+    command += [word for name in EXCLUDED for word in ("--exclude", name)]
+    for target in targets:
+        platform = {"compatible_tags": [str(tag) for tag in target.ranks], "marker_environment": target.markers}
+        command += ["--complete-platform", json.dumps(platform)]
+    result = _run(command, cache, SOURCE_DATE_EPOCH=SOURCE_DATE_EPOCH)
+    if result.returncode != 0:
+        said = " / ".join(result.stderr.strip().splitlines()[-3:])
+        raise ReleaseError(
+            "build",
+            f"pex could not join {sources.name} {sources.version} ({said}): bring pyproject.toml and uv.lock in line.",
+        )
+
+
+def describe(sources: Sources, artifact: Path, cache: Path) -> dict[str, Any]:
+    """What ``artifact`` answers to --hive-manifest. Raises ReleaseError ``describe`` unless that is usable."""
+    try:
+        result = _run([sys.executable, str(artifact), "--hive-manifest"], cache, timeout=DESCRIBE_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise _undescribed(sources, f"it gave no answer within {DESCRIBE_SECONDS} s") from error
+    if result.returncode != 0:
+        said = (result.stderr.strip() or "no message").splitlines()[-1]
+        raise _undescribed(sources, f"it ended with rc {result.returncode}: {said}")
+    try:
+        part = json.loads(result.stdout)
+    except ValueError as error:
+        raise _undescribed(sources, "its answer is not JSON") from error
+    try:
+        validate_plugin(part)
+    except ReleaseError as error:
+        raise _undescribed(sources, str(error)) from error
+    if (part["name"], part["version"]) != (sources.name, sources.version):
+        raise _undescribed(sources, f"it calls itself {part['name']} {part['version']}")
+    return {key: part[key] for key in PLUGIN_KEYS}
+
+
+def _undescribed(sources: Sources, what: str) -> ReleaseError:
+    return ReleaseError(
+        "describe",
+        f"The artifact of {sources.name} {sources.version} does not describe itself when run with --hive-manifest "
+        f"({what}): correct the plugin.",
+    )
+
+
+def _run(
+    command: list[str], cache: Path, timeout: float | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run ``command`` with nothing of this process's Python or PEX settings in the environment."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PEX_", "PYTHON", "PIP_"))}
+    cache.mkdir(parents=True, exist_ok=True)
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+        timeout=timeout,
+        cwd=cache,
+        env={**kept, "PEX_ROOT": str(cache), "PEX_IGNORE_RCFILES": "true", **environment},
+    )
