@@ -1,0 +1,99 @@
+"""Every test of this suite runs once against the fake and once against a real lightningd, where one is found."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hive_sandbox.real_binaries import RealLightningMissingError, find
+from hive_sandbox.real_bitcoind import Bitcoind
+
+from conformance.lab.daemon import Daemon
+from conformance.lab.flavour import Flavour
+
+FAKE = Flavour(
+    name="fake",
+    lightningd=(sys.executable, "-m", "hive_sandbox.fake.lightningd"),
+    lightning_cli=(sys.executable, "-m", "hive_sandbox.fake.lightning_cli"),
+    impatience={"SANDBOX_PLUGIN_TIMEOUT_SECONDS": "2", "SANDBOX_SHUTDOWN_TIMEOUT_SECONDS": "2"},
+)
+
+
+@pytest.fixture(scope="session")
+def _chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flavour]:
+    """The real flavour with a regtest chain of its own."""
+    try:
+        binaries = find()
+    except RealLightningMissingError as missing:
+        pytest.skip(f"no real lightningd to compare with: {missing}")
+    bitcoind = Bitcoind(binaries.bitcoind, binaries.bitcoin_cli, tmp_path_factory.mktemp("bitcoin"))
+    bitcoind.start()
+    bitcoind.wallet()
+    options = tuple(f"--{name}={value}" for name, value in bitcoind.options().items())
+    yield Flavour("real", (str(binaries.lightningd),), (str(binaries.lightning_cli),), options)
+    bitcoind.stop()
+
+
+@pytest.fixture(scope="session", params=["fake", pytest.param("real", marks=pytest.mark.real)])
+def flavour(request: pytest.FixtureRequest) -> Flavour:
+    """Which lightningd this test looks at."""
+    if request.param == "fake":
+        return FAKE
+    real: Flavour = request.getfixturevalue("_chain")
+    return real
+
+
+@pytest.fixture
+def fresh(flavour: Flavour, tmp_path: Path) -> Iterator[Daemon]:
+    """A daemon of its own for one test, not started."""
+    daemon = Daemon(flavour, tmp_path / "node")
+    yield daemon
+    daemon.close()
+
+
+class _Shared:
+    """A running daemon for the tests of one file; a new one takes over when a test has killed it."""
+
+    def __init__(self, flavour: Flavour, directory: Path) -> None:
+        self._flavour = flavour
+        self._directory = directory
+        self._used = 0
+        self._daemon: Daemon | None = None
+
+    def running(self) -> Daemon:
+        if self._daemon is None or not self._daemon.alive():
+            self.close()
+            self._used += 1
+            self._daemon = Daemon(self._flavour, self._directory / f"node{self._used}").start()
+        return self._daemon
+
+    def tidy(self) -> None:
+        """Stop the plugins a test left, so that the next one meets a plain node."""
+        daemon = self._daemon
+        if daemon is None or not daemon.alive():
+            return
+        for plugin in daemon.plugins.values():
+            plugin.kill()
+        for plugin_name in [plugin["name"] for plugin in daemon.listed()]:
+            daemon.rpc("plugin", {"subcommand": "stop", "plugin": plugin_name})
+        daemon.plugins.clear()
+
+    def close(self) -> None:
+        if self._daemon is not None:
+            self._daemon.close()
+
+
+@pytest.fixture(scope="module")
+def _shared(flavour: Flavour, tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Shared]:
+    shared = _Shared(flavour, tmp_path_factory.mktemp("shared"))
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+def node(_shared: _Shared) -> Iterator[Daemon]:
+    """A running daemon without plugins of ours; other tests of the file use it too."""
+    yield _shared.running()
+    _shared.tidy()

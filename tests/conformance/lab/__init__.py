@@ -1,0 +1,1 @@
+"""The laboratory: starts a lightningd of either flavour, speaks with it, and compares what it says."""
