@@ -1,0 +1,1 @@
+"""RPC methods: input models and answers; the work is in services."""

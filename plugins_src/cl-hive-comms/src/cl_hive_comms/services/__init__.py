@@ -1,0 +1,1 @@
+"""What comms does, typed, without lightningd's plugin protocol and without SQL."""
