@@ -1,0 +1,1 @@
+"""Plugins: their processes, their manifests, and how they are started, called and stopped."""

