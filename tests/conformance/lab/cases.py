@@ -14,6 +14,7 @@ and replies are compared as `matching.py` says.
     received, message                      a message that the named plugin was sent
     kill                                   SIGKILL to the named plugin
     file, text                             a file below the lightning-dir
+    link, to                               a symbolic link below the lightning-dir, made or turned
     ends                                   lightningd ends with this exit code (negative: signal)
 """
 
@@ -60,9 +61,9 @@ def prepare(case: Case, daemon: Daemon) -> list[str]:
     return [str(fill(option, daemon.names())) for option in case.get("argv", [])]
 
 
-def play(case: Case, daemon: Daemon) -> None:
-    """Do the steps of a case on a running daemon."""
-    since = len(daemon.log_text())
+def play(case: Case, daemon: Daemon, since: int | None = None) -> None:
+    """Do the steps of a case on a running daemon; the log counts from `since`, else from now."""
+    since = len(daemon.log_text()) if since is None else since
     for number, step in enumerate(case.get("steps", []), 1):
         verb = next((name for name in VERBS if name in step), None)
         assert verb, f"step {number} has no verb: {step}"
@@ -155,6 +156,12 @@ def _file(step: Case, daemon: Daemon, since: int) -> None:
     expect(step["text"], (daemon.dir / step["file"]).read_text(encoding="utf-8"), daemon, step["file"])
 
 
+def _link(step: Case, daemon: Daemon, since: int) -> None:
+    link = daemon.dir / step["link"]
+    link.unlink(missing_ok=True)
+    link.symlink_to(step["to"])
+
+
 def _ends(step: Case, daemon: Daemon, since: int) -> None:
     assert daemon.ended() == step["ends"]
 
@@ -169,5 +176,6 @@ VERBS: dict[str, Callable[[Case, Daemon, int], None]] = {
     "received": _received,
     "kill": _kill,
     "file": _file,
+    "link": _link,
     "ends": _ends,
 }
