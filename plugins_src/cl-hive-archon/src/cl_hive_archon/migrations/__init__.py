@@ -1,0 +1,5 @@
+"""Schema of cl_hive_archon.db, one file per step."""
+
+from cl_hive_archon.migrations.m0001_base import BASE
+
+MIGRATIONS = (BASE,)

@@ -1,0 +1,1 @@
+"""The methods: parameters in, JSON out."""

@@ -1,0 +1,1 @@
+"""What the plugin knows and decides; no SQL, no pyln."""

@@ -1,0 +1,1 @@
+"""One store per table family: the only SQL."""
