@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hive_sandbox.fake_backend import FakeBackend
 from hive_sandbox.real_binaries import RealLightningMissingError, find
 from hive_sandbox.real_bitcoind import Bitcoind
 
 from conformance.lab.daemon import Daemon
 from conformance.lab.flavour import Flavour
 
+# The recorded replies are of this version; the fake can be told to be it.
+RECORDED = "v26.06.6"
 FAKE = Flavour(
     name="fake",
-    lightningd=(sys.executable, "-m", "hive_sandbox.fake.lightningd"),
-    lightning_cli=(sys.executable, "-m", "hive_sandbox.fake.lightning_cli"),
+    lightningd=(*FakeBackend().program(), f"--sandbox-cln={RECORDED}"),
+    lightning_cli=tuple(FakeBackend().cli_program()),
     impatience={"SANDBOX_PLUGIN_TIMEOUT_SECONDS": "2", "SANDBOX_SHUTDOWN_TIMEOUT_SECONDS": "2"},
 )
 
