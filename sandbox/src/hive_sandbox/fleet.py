@@ -41,7 +41,7 @@ def node_name(number: int) -> str:
     return NAMES[place] + (str(turn + 1) if turn else "")
 
 
-def backend_named(name: str) -> Backend:
+def backend_named(name: str, root: Path | None = None) -> Backend:
     """Return the backend called fake, real, or with auto the real one where it can run.
 
     Raises:
@@ -51,7 +51,7 @@ def backend_named(name: str) -> Backend:
         return FakeBackend()
     if name not in ("auto", "real"):
         raise SandboxError(f"lightningd must be auto, real or fake, not {name!r}")
-    found = _real_backend()
+    found = _real_backend(root)
     if found is not None:
         return found
     if name == "real":
@@ -59,12 +59,12 @@ def backend_named(name: str) -> Backend:
     return FakeBackend()
 
 
-def _real_backend() -> Backend | None:
+def _real_backend(root: Path | None) -> Backend | None:
     try:
         from . import real_backend
     except ImportError:
         return None
-    return real_backend.find()
+    return real_backend.find(root)
 
 
 class Fleet:
@@ -93,7 +93,7 @@ class Fleet:
         kind = next((node.backend for node in existing.values()), lightningd)
         if lightningd not in ("auto", kind):
             raise SandboxError(f"this sandbox runs on the {kind} lightningd; run: hive-sandbox reset")
-        backend = backend_named(kind)
+        backend = backend_named(kind, self.root)
         changes: list[str] = []
         backend.prepare(self.root)
         wanted = [node_name(number) for number in range(count)]
@@ -150,12 +150,12 @@ class Fleet:
         changes: list[str] = []
         nodes = self.nodes()
         for node in nodes:
-            backend = backend_named(node.backend)
+            backend = backend_named(node.backend, self.root)
             if backend.is_running(node):
                 backend.stop(node, STOP_SECONDS)
                 changes.append(f"stopped {node.name}")
         for kind in {node.backend for node in nodes}:
-            backend_named(kind).shut_down(self.root)
+            backend_named(kind, self.root).shut_down(self.root)
         return Outcome(changes, self.status())
 
     def reset(self) -> Outcome:
@@ -164,6 +164,7 @@ class Fleet:
         for node in self.nodes():
             shutil.rmtree(node.directory)
             changes.append(f"removed {node.name}")
+        shutil.rmtree(self.root / "bitcoin", ignore_errors=True)
         with contextlib.suppress(OSError):
             self.root.rmdir()
         return Outcome(changes, [])
@@ -174,7 +175,7 @@ class Fleet:
             {
                 "name": node.name,
                 "backend": node.backend,
-                "running": backend_named(node.backend).is_running(node),
+                "running": backend_named(node.backend, self.root).is_running(node),
                 "node_id": node.node_id,
                 "p2p_port": node.p2p_port,
                 "lightning_dir": node.lightning_dir,

@@ -19,6 +19,7 @@ from .real_bitcoind import Bitcoind, BitcoindError
 
 _T = TypeVar("_T")
 _POLL_SECONDS = 0.05
+_PROGRAMS = Path("bitcoin", "programs.json")
 _CHAIN_SECONDS = 60.0
 _CONFIRMATIONS = 6
 # Fees and change of a funding transaction, generously.
@@ -40,12 +41,18 @@ dev-fast-gossip
 """
 
 
-def find() -> RealBackend | None:
-    """Return the backend when this machine has lightningd and bitcoind (`CLN_PREFIX`, `BITCOIN_PREFIX`, `PATH`)."""
+def find(root: Path | None = None) -> RealBackend | None:
+    """Return the backend when this machine has lightningd and bitcoind.
+
+    Args:
+        root: a sandbox made earlier remembers its programs, so that it can be stopped from any shell; else
+            `CLN_PREFIX`, `BITCOIN_PREFIX` and `PATH` say where they are.
+    """
     try:
         return RealBackend(find_binaries())
     except RealLightningMissingError:
-        return None
+        remembered = Binaries.load(root / _PROGRAMS) if root else None
+        return RealBackend(remembered) if remembered else None
 
 
 class RealBackend:
@@ -63,6 +70,8 @@ class RealBackend:
     def prepare(self, root: Path) -> None:
         """Start bitcoind and give the fleet's wallet coins."""
         bitcoind = self._bitcoind(root)
+        bitcoind.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._binaries.save(root / _PROGRAMS)
         try:
             bitcoind.start()
             bitcoind.wallet()

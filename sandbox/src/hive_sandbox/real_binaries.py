@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 LIGHTNING = ("lightningd", "lightning-cli")
@@ -24,6 +25,21 @@ class Binaries:
     lightning_cli: Path
     bitcoind: Path
     bitcoin_cli: Path
+
+    def save(self, path: Path) -> None:
+        """Remember them in a JSON file."""
+        path.write_text(
+            json.dumps({name: str(program) for name, program in asdict(self).items()}) + "\n", encoding="utf-8"
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Binaries | None:
+        """What `save` wrote, or None when there is no such file or a program has gone."""
+        try:
+            programs = {name: Path(program) for name, program in json.loads(path.read_text(encoding="utf-8")).items()}
+        except FileNotFoundError:
+            return None
+        return cls(**programs) if all(program.exists() for program in programs.values()) else None
 
 
 def _search_path(environment: Mapping[str, str], *variables: str) -> str:
