@@ -36,7 +36,8 @@ def guard(
     """
     if seen is None:
         return [Refusal(node, "unreachable", f"{node} was not observed: look at its connection, then run again.")]
-    targets = [manifests[item["digest"]] for item in after if item["enabled"]]
+    # A stack that the node goes back to may be unknown here: the node has its manifests and checks them itself.
+    targets = [manifests[item["digest"]] for item in after if item["enabled"] and item["digest"] in manifests]
     findings: list[Finding] = []
     for check in (_answers, _lock, _problems):
         findings += check(node, seen, policy)
@@ -153,7 +154,9 @@ def to_stage(seen: Json, after: Stack) -> list[str]:
 
 def _disk(node: str, seen: Json, after: Stack, manifests: Mapping[str, Json], policy: Json) -> Iterator[Finding]:
     free = (seen.get("disk") or {}).get("free_bytes")
-    slots = sum(manifests[digest]["artifact"]["size"] * SLOT_FACTOR for digest in to_stage(seen, after))
+    slots = sum(
+        manifests[digest]["artifact"]["size"] * SLOT_FACTOR for digest in to_stage(seen, after) if digest in manifests
+    )
     data = sum(database.get("size") or 0 for database in (seen.get("databases") or {}).values())
     need = policy.get("min_free_bytes", 0) + slots + data
     if free is not None and free < need:

@@ -1,0 +1,55 @@
+# Copyright (c) 2026 Lightning Hive Rollout contributors
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+"""hive_judge: the verdict over a batch, from what the modules of its nodes registered. It never connects to a node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _judge, _plan_hosts
+
+Json = dict[str, Any]
+
+ARGUMENTS: Json = {
+    "soak_seconds": {"type": "float", "required": True},
+    "allow_lightningd_restart": {"type": "bool", "default": False},
+}
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no type hints
+    """See plugins/modules/hive_judge.py for what it takes and returns."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: Mapping[str, Any] | None = None) -> Json:
+        result: Json = super().run(tmp, task_vars)
+        _, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        hosts = _plan_hosts.Hosts(task_vars or {})
+        planned = (hosts.first(_plan_hosts.PLANNED) or {})["plan"]["nodes"]
+        verdict = _judge.judge({node: subject(hosts, node, planned[node]) for node in hosts.batch}, args)
+        result.update(changed=False, **verdict, nodes=hosts.batch, msg=_judge.sentence(verdict))
+        return result
+
+
+def subject(hosts: _plan_hosts.Hosts, node: str, step: Json) -> _judge.Subject:
+    """What is known of one node: its switch, and the samples of one or both soak windows."""
+    switch = hosts.result(node, _plan_hosts.SWITCHED)
+    probes = [
+        probe
+        for name in (_plan_hosts.PROBED, _plan_hosts.PROBED_AGAIN)
+        if (probe := hosts.result(node, name)) is not None
+    ]
+    errors = [_plan_hosts.trouble(node, found) for found in (switch, *probes)]
+    if switch is None:
+        errors.append("its switch was not reached")
+    return _judge.Subject(
+        before=(hosts.result(node, _plan_hosts.OBSERVED) or {})["observed"],
+        switch=switch,
+        samples=[sample for probe in probes for sample in probe.get("samples", [])],
+        error=next((error for error in errors if error), ""),
+        expected=step["after"],
+    )

@@ -1,0 +1,249 @@
+# Copyright (c) 2026 Lightning Hive Rollout contributors
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+"""The report of a run, built from the plan, the verdicts and the nodes' own journals. Pure, controller only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Json = dict[str, Any]
+
+SCHEMA = 1
+# Option values never reach a report: it is kept, mailed and attached to tickets.
+SHOWN_KEYS = ("name", "version", "digest", "enabled")
+
+
+@dataclass
+class Facts:
+    """What the run knows when it reports.
+
+    Attributes:
+        fleet, rollout, goal: which fleet, which run, and what it was for (stack, previous, nothing).
+        started_at, now: unix seconds.
+        final: whether the run ended well; False for a report in the middle or after a failure.
+        failed: whether the run is about to end because something failed.
+        plan: what hive_plan answered, None when it was not reached.
+        observed: observation per node.
+        switches, confirms, reverts: results per node of what was called.
+        verdicts: verdict per wave name.
+        failures: per node a sentence for what went wrong, whichever task it was.
+    """
+
+    fleet: str
+    rollout: str
+    started_at: float
+    now: float
+    goal: str = "stack"
+    final: bool = False
+    failed: bool = False
+    resumed: bool = False
+    plan: Json | None = None
+    nodes: Sequence[str] = ()
+    observed: Mapping[str, Json] = field(default_factory=dict)
+    switches: Mapping[str, Json] = field(default_factory=dict)
+    confirms: Mapping[str, Json] = field(default_factory=dict)
+    reverts: Mapping[str, Json] = field(default_factory=dict)
+    verdicts: Mapping[str, Json] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+
+def build(facts: Facts) -> Json:
+    """The report as JSON data; ``result`` is running, success, unchanged, refused, reverted or failed."""
+    nodes = {node: node_report(facts, node) for node in facts.nodes}
+    plan = facts.plan or {}
+    result = outcome(facts, nodes)
+    return {
+        "schema": SCHEMA,
+        "fleet": facts.fleet,
+        "rollout": facts.rollout,
+        "resumed": facts.resumed,
+        "goal": facts.goal,
+        "result": result,
+        "reasons": reasons(facts, result),
+        "plan_digest": plan.get("digest", ""),
+        "started_at": facts.started_at,
+        "finished_at": None if result == "running" else facts.now,
+        "stages": [stage_report(facts, wave) for wave in plan.get("waves", [])],
+        "nodes": nodes,
+    }
+
+
+def outcome(facts: Facts, nodes: Mapping[str, Json]) -> str:
+    """The one word for the whole run."""
+    plan = facts.plan
+    if plan is None or plan["refused"]:
+        return "refused"
+    results = {node["result"] for node in nodes.values()}
+    if facts.failed:
+        begun = results & {"reverted", "failed", "unreachable", "confirmed"}
+        return "reverted" if begun and not results & {"failed", "unreachable"} else "failed"
+    if not facts.final:
+        return "running"
+    return "success" if plan["changes"] else "unchanged"
+
+
+def reasons(facts: Facts, result: str) -> list[str]:
+    """Why the run ended as it did, one sentence each, for the operator to read first."""
+    if facts.plan and facts.plan["refused"]:
+        return list(dict.fromkeys(refusal["message"] for refusal in facts.plan["refused"]))
+    if result not in ("refused", "reverted", "failed"):
+        return []
+    told = [reason for verdict in facts.verdicts.values() for reason in said(verdict)]
+    known = " ".join(told)
+    told += [text for node in facts.nodes if (text := facts.failures.get(node, "")) and text not in known]
+    return list(dict.fromkeys(told))
+
+
+def said(verdict: Json) -> list[str]:
+    """The reasons of a verdict as sentences with their node."""
+    return [f"{r['node']}: {r['detail']}" if r["node"] else r["detail"] for r in verdict["reasons"]]
+
+
+def stage_report(facts: Facts, wave: Json) -> Json:
+    """One stage: its nodes and the verdict; ``verdict.verdict`` is none when it was not reached."""
+    verdict = facts.verdicts.get(wave["name"])
+    touched = [node for node in wave["nodes"] if node in facts.switches]
+    answer: Json = {"verdict": "none", "reasons": [], "samples": 0, "window_seconds": 0.0}
+    if verdict is not None:
+        answer = {key: verdict.get(key, answer[key]) for key in answer} | {"reasons": said(verdict)}
+    elif touched and facts.failed:
+        failed = [f"{node}: {facts.failures[node]}" for node in touched if facts.failures.get(node)]
+        answer |= {"verdict": "failing", "reasons": failed}
+    times = [time for node in touched for time in span(entries(facts, node))]
+    return {
+        "name": wave["name"],
+        "nodes": wave["nodes"],
+        "verdict": answer,
+        "started_at": min(times, default=None),
+        "finished_at": max(times, default=None),
+    }
+
+
+def node_report(facts: Facts, node: str) -> Json:
+    """What became of one node."""
+    step = (facts.plan or {}).get("nodes", {}).get(node)
+    switch, confirm, revert = (found.get(node) for found in (facts.switches, facts.confirms, facts.reverts))
+    observed = facts.observed.get(node) or {}
+    result, reason = node_result(facts, node, step)
+    before = step["before"] if step else observed.get("stack") or []
+    after: list[Json] | None = before
+    if result == "confirmed":
+        after = step["after"] if step else []
+    elif result in ("failed", "unreachable", "switched"):
+        after = (switch or {}).get("after")
+    last = next((r for r in (revert, confirm, switch) if r and r.get("journal_head")), {})
+    return {
+        "result": result,
+        "reason": reason,
+        "action": step["action"] if step else "none",
+        "before": shown(before),
+        "after": None if after is None else shown(after),
+        "downtime_ms": dict((switch or {}).get("downtime_ms") or {}),
+        "switch_ms": (switch or {}).get("switch_ms"),
+        "lightningd_restarts": int((switch or {}).get("lightningd_restarts") or 0),
+        "backup": ((switch or {}).get("backup") or {}).get("id")
+        if isinstance((switch or {}).get("backup"), dict)
+        else None,
+        "journal_head": last.get("journal_head") or (observed.get("journal") or {}).get("head", ""),
+        "timeline": timeline(entries(facts, node)),
+        "lightningd": {
+            key: (observed.get("lightningd") or {}).get(key) for key in ("version", "node_id", "network", "blockheight")
+        },
+        "value_at_risk_msat": observed.get("value_at_risk_msat"),
+    }
+
+
+def node_result(facts: Facts, node: str, step: Json | None) -> tuple[str, str]:
+    """(result, reason): unchanged, confirmed, switched, reverted, failed, unreachable, refused or untouched."""
+    failure = facts.failures.get(node, "")
+    if facts.plan is None or facts.plan["refused"]:
+        own = [r["message"] for r in (facts.plan or {"refused": []})["refused"] if r["node"] in (node, "")]
+        return "refused", failure or " ".join(dict.fromkeys(own))
+    if step is None or step["action"] == "none":
+        return "unchanged", failure
+    switch, confirm, revert = (found.get(node) for found in (facts.switches, facts.confirms, facts.reverts))
+    if switch is None:
+        return "untouched", failure
+    if any((found or {}).get("unreachable") for found in (switch, confirm, revert)):
+        return "unreachable", failure
+    if confirm is not None and not confirm.get("failed"):
+        return "confirmed", ""
+    if switch.get("failed") and switch.get("reverted"):
+        return "reverted", failure
+    if revert is not None and not revert.get("failed"):
+        return "reverted", failure
+    if not facts.failed and not failure:
+        return "switched", ""
+    return "failed", failure
+
+
+def shown(stack: Sequence[Json]) -> list[Json]:
+    """A stack as a report shows it: the names of the options that are set, not their values."""
+    return [
+        {**{key: item.get(key) for key in SHOWN_KEYS}, "options": sorted(item.get("options") or {})} for item in stack
+    ]
+
+
+def entries(facts: Facts, node: str) -> list[Json]:
+    """The journal entries that this run caused on the node, oldest first."""
+    found: dict[int, Json] = {}
+    for results in (facts.switches, facts.confirms, facts.reverts):
+        for entry in (results.get(node) or {}).get("journal") or []:
+            found[entry["seq"]] = entry
+    return [found[seq] for seq in sorted(found)]
+
+
+def timeline(journal: Sequence[Json]) -> list[Json]:
+    """When each event was journaled (unix seconds), without its data, which may name more than a report should."""
+    return [
+        {"time": entry["time"], "event": entry["event"], "step": str((entry.get("data") or {}).get("step") or "")}
+        for entry in journal
+    ]
+
+
+def span(journal: Sequence[Json]) -> list[float]:
+    """The first and the last time of a journal, [] of an empty one."""
+    times = [float(entry["time"]) for entry in journal]
+    return [min(times), max(times)] if times else []
+
+
+def table(report: Json) -> list[str]:
+    """The final table as lines: one row per node."""
+    rows = [("NODE", "RESULT", "STACK", "DOWNTIME", "RESTARTS")]
+    for node, entry in report["nodes"].items():
+        down = max(entry["downtime_ms"].values(), default=0)
+        rows.append(
+            (
+                node,
+                entry["result"],
+                stack_words(entry["after"]),
+                f"{down:.0f} ms" if down else "-",
+                str(entry["lightningd_restarts"]),
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def stack_words(stack: Sequence[Json] | None) -> str:
+    """A stack in few words."""
+    if stack is None:
+        return "unknown"
+    return ", ".join(f"{i['name']} {i['version']}{'' if i['enabled'] else ' (off)'}" for i in stack) or "no plugins"
+
+
+def summary(report: Json) -> str:
+    """The run in one sentence."""
+    count = len(report["nodes"])
+    changed = sum(node["result"] == "confirmed" for node in report["nodes"].values())
+    words = {
+        "success": f"{changed} of {count} nodes changed and confirmed",
+        "unchanged": f"nothing changed: {count} nodes already run what they should",
+        "refused": "refused before anything changed",
+        "reverted": "stopped: the batch that failed runs what it ran before",
+        "failed": "stopped: look at the nodes below",
+        "running": "under way",
+    }
+    return f"Rollout {report['rollout']}: {words[report['result']]}."
