@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import shutil
+import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
@@ -100,6 +101,8 @@ def release(wanted: list[Wanted], versions: dict[str, str], settings: Settings, 
     ``versions`` replaces, by plugin name, the versions of sources for which ``wanted`` gives none. Raises ReleaseError
     with one sentence; then nothing was published.
     """
+    # Filled once, before the threads: Python fills it without a lock, and uv's own finder reads it.
+    sysconfig.get_config_vars()
     signer = keys.find_signer(settings.signing_key, settings.allowed_signers, settings.keys)
     with ThreadPoolExecutor(max_workers=4) as pool:
         jobs = list(pool.map(lambda item: _look(item, versions, settings, signer), wanted))

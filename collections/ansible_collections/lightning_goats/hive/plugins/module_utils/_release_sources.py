@@ -146,7 +146,8 @@ def _locked(name: str, workspace: Path | None) -> tuple[list[Path], tuple[Locked
             f"{name} has dependencies, but there is no uv.lock in {workspace}: give the workspace that pins them.",
         )
     command = ["export", "--package", name, "--frozen", "--no-dev", "--no-header", "--format", "pylock.toml"]
-    exported = _run([_uv(), *command, "--offline", "--no-python-downloads", "--project", str(workspace)])
+    # From the workspace itself, because uv writes paths relative to where it runs.
+    exported = _run([_uv(), *command, "--offline", "--no-python-downloads"], workspace)
     if exported.returncode != 0:
         raise ReleaseError(
             "lock",
@@ -159,8 +160,7 @@ def _locked(name: str, workspace: Path | None) -> tuple[list[Path], tuple[Locked
             packages.append(workspace / entry["directory"]["path"])
             continue
         wheels = tuple(
-            (str(wheel.get("name") or wheel["url"].rsplit("/", 1)[1]), str(wheel["hashes"]["sha256"]))
-            for wheel in entry.get("wheels", [])
+            (str(wheel["url"]).rsplit("/", 1)[1], str(wheel["hashes"]["sha256"])) for wheel in entry.get("wheels", [])
         )
         if not wheels:
             raise ReleaseError(
@@ -188,10 +188,10 @@ def _provenance(packages: list[Path], workspace: Path | None) -> tuple[str, bool
     paths = [str(path.resolve()) for path in packages]
     if workspace is not None:
         paths.append(str((workspace / "uv.lock").resolve()))
-    git = ["git", "--no-optional-locks", "-c", "safe.directory=*", "-C", paths[0]]
+    git = ["git", "--no-optional-locks", "-c", "safe.directory=*"]
     if shutil.which("git"):
-        log = _run([*git, "log", "-1", "--format=%H %ct", "--", *paths])
-        status = _run([*git, "status", "--porcelain", "--", *paths])
+        log = _run([*git, "log", "-1", "--format=%H %ct", "--", *paths], packages[0])
+        status = _run([*git, "status", "--porcelain", "--", *paths], packages[0])
         if log.returncode == status.returncode == 0 and log.stdout.strip():
             commit, seconds = log.stdout.split()
             return commit, bool(status.stdout.strip()), int(seconds)
@@ -201,8 +201,10 @@ def _provenance(packages: list[Path], workspace: Path | None) -> tuple[str, bool
     return "", True, max(int((package / file).stat().st_mtime) for package in packages for file in _files(package))
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120, check=False)
+def _run(command: list[str], directory: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=directory, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120, check=False
+    )
 
 
 def _last_line(result: subprocess.CompletedProcess[str]) -> str:

@@ -156,19 +156,22 @@ def _download(target: Target, wheels: list[Wheel], wheelhouse: Path) -> None:
                 f"pip could not fetch the wheels for CPython {target.python} on {target.machine} ({said[-1]}): check "
                 "the connection to the package index and run this again.",
             )
+        # By content, not by name: indexes spell names in more than one way.
+        delivered = {_sha256(path): path for path in Path(directory).glob("*.whl")}
         for wheel in wheels:
-            if not _has(Path(directory, wheel.file), wheel.sha256):
+            if wheel.sha256 not in delivered:
                 raise ReleaseError(
                     "fetch", f"pip did not deliver {wheel.file} with its locked sha256: check the package index in use."
                 )
-            Path(directory, wheel.file).replace(wheelhouse / wheel.file)
+            delivered[wheel.sha256].replace(wheelhouse / wheel.file)
 
 
 def _has(path: Path, sha256: str) -> bool:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest() == sha256
-    except FileNotFoundError:
-        return False
+    return path.is_file() and _sha256(path) == sha256
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def build_own(sources: Sources, directory: Path) -> list[Path]:
