@@ -12,6 +12,7 @@ plugin with its reason instead of leaving it half alive.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.machinery
 import importlib.util
 import json
@@ -65,17 +66,18 @@ def _serve(runtime: Runtime[Any]) -> NoReturn:
     plugin = _build(runtime)
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
+    code = 1
     try:
-        plugin.run()  # returns when lightningd closes our stdin
-    except (_Stop, BrokenPipeError):
-        logging.getLogger(runtime.spec.name).handlers.clear()
-    _finish(runtime)
-
-
-def _finish(runtime: Runtime[Any]) -> NoReturn:
-    logging.getLogger().handlers.clear()  # nobody reads our log any more
-    runtime.stop()
-    os._exit(0)  # work that ignores its deadline must not keep the process alive
+        with contextlib.suppress(_Stop, BrokenPipeError):
+            plugin.run()  # returns when lightningd closes our stdin
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # already leaving: the database is closed in peace
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        runtime.stop()
+        code = 0
+    finally:
+        if code:
+            logging.getLogger(runtime.spec.name).error("ended by a defect", exc_info=True)
+        os._exit(code)  # work that ignores its deadline must not keep the process alive
 
 
 class _Stop(BaseException):
@@ -177,15 +179,14 @@ def _build(runtime: Runtime[Any]) -> Plugin:
 
 def _init(runtime: Runtime[Any], options: dict[str, Any], configuration: dict[str, Any]) -> dict[str, Any] | None:
     network_dir = Path(configuration["lightning-dir"])
-    with ThreadPoolExecutor(1, thread_name_prefix="init") as pool:
-        future = pool.submit(
-            runtime.start,
-            options,
-            network_dir,
-            str(configuration.get("network", "")),
-            bool(configuration.get("startup", False)),
-        )
+    network, startup = str(configuration.get("network", "")), bool(configuration.get("startup", False))
+    pool = ThreadPoolExecutor(1, thread_name_prefix="init")
+    future = pool.submit(runtime.start, options, network_dir, network, startup)
+    pool.shutdown(wait=False)
+    try:
         error = future.exception(_INIT_SECONDS)
+    except TimeoutError:
+        return {"disable": f"init did not end within {_INIT_SECONDS:g} s; look for a busy disk or a huge database"}
     if error is None:
         return None
     if isinstance(error, HiveError):
@@ -202,7 +203,8 @@ def _log_to(plugin: Plugin) -> None:
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             level = next(name for number, name in _LEVELS if record.levelno >= number)
-            plugin.log(self.format(record), level)
+            with contextlib.suppress(BrokenPipeError):  # lightningd is gone: nobody is left to read it
+                plugin.log(self.format(record), level)
 
     root = logging.getLogger()
     for handler in list(root.handlers):

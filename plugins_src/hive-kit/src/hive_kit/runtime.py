@@ -148,9 +148,11 @@ class Runtime(Generic[A]):
             return
         if not context.workers.stop(timeout):
             _LOG.warning("some work did not end within %g s", timeout)
-        if app is not None:
-            app.stop()
-        context.store.close()
+        try:
+            if app is not None:
+                app.stop()
+        finally:
+            context.store.close()
 
 
 def _outcome(name: str, future: Future[Json]) -> tuple[Json | None, HiveError | None]:

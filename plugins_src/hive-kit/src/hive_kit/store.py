@@ -66,6 +66,16 @@ _SCHEMA_CHANGES = {
     sqlite3.SQLITE_DROP_TRIGGER: 1,
     sqlite3.SQLITE_REINDEX: 0,
 }
+_RESTORE = "restore it from the newest backup set"
+_ADVICE = {
+    "SQLITE_BUSY": "another process holds it; end that process",
+    "SQLITE_FULL": "make room on the disk",
+    "SQLITE_IOERR": "check the disk",
+    "SQLITE_READONLY": "make file and directory writable for the user of lightningd",
+    "SQLITE_CANTOPEN": "check the path and its permissions",
+    "SQLITE_CORRUPT": _RESTORE,
+    "SQLITE_NOTADB": _RESTORE,
+}
 _CREATE_BOOKKEEPING = f"""
 CREATE TABLE IF NOT EXISTS {MIGRATIONS_TABLE} (
     version INTEGER PRIMARY KEY,
@@ -137,7 +147,7 @@ class Store:
             store._migrate(migrations, plugin_version if callable(plugin_version) else lambda: str(plugin_version))
         except sqlite3.DatabaseError as error:
             connection.close()
-            raise StorageError(f"{path} cannot be used ({error}); restore it from the newest backup set") from error
+            raise StorageError(f"{path}: {error}; {_advice(error) or _RESTORE}") from error
         except (StorageError, ValueError):
             connection.close()
             raise
@@ -185,7 +195,7 @@ class Store:
             kept = False
             try:
                 yield self
-                self._connection.execute(keep)
+                self._run(lambda: self._connection.execute(keep))
                 kept = True
             finally:
                 self._depth -= 1
@@ -216,11 +226,8 @@ class Store:
         Raises:
             StorageError: the file or the disk does not take writes.
         """
-        try:
-            with self.atomic():
-                self.value("SELECT 1")
-        except sqlite3.Error as error:
-            raise StorageError(f"{self.path} cannot be written: {error}") from error
+        with self.atomic():
+            self.value("SELECT 1")
 
     def checkpoint(self) -> None:
         """Move everything from the write-ahead log into the file."""
@@ -256,6 +263,9 @@ class Store:
             except sqlite3.DatabaseError as error:
                 if self._guard is not None and (reason := self._guard.take_reason()):
                     raise OwnershipError(reason) from error
+                advice = _advice(error)
+                if advice:
+                    raise StorageError(f"{self.path}: {error}; {advice}") from error
                 raise
 
     def _migrate(self, migrations: Sequence[Migration], plugin_version: Callable[[], str]) -> None:
@@ -319,6 +329,12 @@ class Store:
                 f"migration {migration.version} makes {', '.join(foreign)}, but {self.plugin} does not own it; "
                 "add it to ownership.toml"
             )
+
+
+def _advice(error: sqlite3.Error) -> str:
+    """What the operator can do about a failure of file or disk; empty for a defect of the statement."""
+    name: str = getattr(error, "sqlite_errorname", "") or ""
+    return next((advice for prefix, advice in _ADVICE.items() if name.startswith(prefix)), "")
 
 
 class _Guard:
