@@ -1,0 +1,1 @@
+"""The hive wire protocol: frames, message table, signed records. Pure: no clock, no database, no lightningd."""

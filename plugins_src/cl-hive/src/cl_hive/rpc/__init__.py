@@ -1,0 +1,1 @@
+"""RPC methods: parameters in, JSON out, nothing else."""

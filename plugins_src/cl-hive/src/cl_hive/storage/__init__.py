@@ -1,0 +1,1 @@
+"""The only SQL of the plugin: one store per family of tables."""
