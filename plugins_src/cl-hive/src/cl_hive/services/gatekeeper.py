@@ -114,9 +114,14 @@ class Gatekeeper:
 
     def on_attest(self, peer_id: str, payload: dict[str, Any]) -> None:
         """The answer to a challenge: admit, or say why not. A challenge is good for one answer."""
-        challenge = self._pending.pop(peer_id, None)
-        if challenge is None or self._now() - challenge.issued_at > CHALLENGE_SECONDS:
+        challenge = self._pending.get(peer_id)
+        if challenge is None or challenge.nonce != payload["manifest"]["nonce"]:
+            # A repeated or late one; the answer to the challenge that counts may still be under way.
             self._counters.add("attest_unsolicited")
+            return
+        del self._pending[peer_id]
+        if self._now() - challenge.issued_at > CHALLENGE_SECONDS:
+            self._counters.add("attest_late")
             return
         try:
             self._check_attest(peer_id, payload, challenge)
@@ -194,8 +199,6 @@ class Gatekeeper:
         same = all(manifest[key] == payload[key] for key in ("pubkey", "version", "features"))
         if payload["pubkey"] != peer_id or not same:
             raise _RefusalError("not_you", "the ATTEST names another node than the one that sent it")
-        if manifest["nonce"] != challenge.nonce:
-            raise _RefusalError("wrong_nonce", "the ATTEST answers another challenge")
         if "consent" not in payload:
             raise _RefusalError("no_consent", "the joiner's release does not sign its consent; upgrade it")
         consent = payload["consent"]

@@ -20,6 +20,8 @@ from cl_hive.storage.states import StateStore
 
 COOLDOWN_SECONDS: Final = 60
 LONGEST_COOLDOWN_SECONDS: Final = 3600
+# Gossip that is under way makes fleet hashes differ for a moment: time for it to arrive.
+GRACE_SECONDS: Final = 6
 FULL_SYNCS: Final = Rate(10, 60)
 # Room for the envelope, the signature and the keys around the entries.
 PAGE_BYTES: Final = MAX_BYTES - 4096
@@ -33,6 +35,8 @@ class PeerView:
     in_sync: bool | None = None
     hash_sent: tuple[str, str] = ("", "")
     hash_sent_at: int = 0
+    differs_since: int = 0
+    recheck_at: int = 0
     full_pair: tuple[tuple[str, str], tuple[str, str]] | None = None
     full_sent_at: int = 0
     pause: int = COOLDOWN_SECONDS
@@ -133,12 +137,16 @@ class Sync:
         view = self._view(peer_id)
         view.theirs, view.in_sync = theirs, ours == theirs
         if view.in_sync:
-            view.pause = COOLDOWN_SECONDS
+            view.pause, view.differs_since, view.recheck_at = COOLDOWN_SECONDS, 0, 0
             # The other does not know that we agree, unless it has heard exactly this from us lately.
             if view.hash_sent != ours or abs(self._now() - view.hash_sent_at) >= COOLDOWN_SECONDS // 2:
                 self.send_hash([peer_id])
             return
         self._counters.add("sync_differences")
+        view.differs_since = view.differs_since or self._now()
+        if ours[1] == theirs[1] and abs(self._now() - view.differs_since) < GRACE_SECONDS:
+            view.recheck_at = view.differs_since + GRACE_SECONDS
+            return
         if self._may_send_full(peer_id, view, ours, theirs):
             self._send_full(peer_id)
             self.send_hash([peer_id])
@@ -155,19 +163,22 @@ class Sync:
 
     def tick(self) -> None:
         """Ask members again that were different, or never answered."""
-        now = self._now()
-        overdue = [
-            peer
-            for peer in self._reachable()
-            if not (view := self._view(peer)).in_sync and abs(now - view.hash_sent_at) >= view.pause
-        ]
-        self.send_hash(overdue)
+        self.send_hash([peer for peer in self._reachable() if self._is_overdue(self._view(peer))])
 
     def forget(self, peer_id: str) -> None:
         """The peer disconnected: what it knew is of no interest any more."""
         self._peers.pop(peer_id, None)
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _is_overdue(self, view: PeerView) -> bool:
+        now = self._now()
+        if view.in_sync:
+            return False
+        if view.recheck_at and now >= view.recheck_at:
+            view.recheck_at = 0
+            return True
+        return abs(now - view.hash_sent_at) >= view.pause
 
     def _reachable(self) -> set[str]:
         return self._connected().intersection(self._membership.others())
