@@ -19,7 +19,9 @@ FAKE = Flavour(
     name="fake",
     lightningd=(*FakeBackend().program(), f"--sandbox-cln={RECORDED}"),
     lightning_cli=tuple(FakeBackend().cli_program()),
-    impatience={"SANDBOX_PLUGIN_TIMEOUT_SECONDS": "2", "SANDBOX_SHUTDOWN_TIMEOUT_SECONDS": "2"},
+    hurry=("sandbox-faults.json", '{"plugin-timeout": {"seconds": 2}, "shutdown-timeout": {"seconds": 2}}'),
+    timeout=2.0,
+    shutdown_timeout=2.0,
 )
 
 
@@ -45,6 +47,17 @@ def flavour(request: pytest.FixtureRequest) -> Flavour:
         return FAKE
     real: Flavour = request.getfixturevalue("_chain")
     return real
+
+
+@pytest.fixture(params=["fake", pytest.param("real", marks=[pytest.mark.real, pytest.mark.slow])])
+def hurried(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Daemon]:
+    """A daemon, not started, that loses patience with plugins soon where it can: the real one takes its minutes."""
+    flavour: Flavour = FAKE if request.param == "fake" else request.getfixturevalue("_chain")
+    daemon = Daemon(flavour, tmp_path / "node")
+    if flavour.hurry:
+        daemon.write(*flavour.hurry)
+    yield daemon
+    daemon.close()
 
 
 @pytest.fixture

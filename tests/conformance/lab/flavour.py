@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -14,14 +14,19 @@ class Flavour:
         lightningd: argv of the daemon, without any option.
         lightning_cli: argv of its client, without any option.
         chain: options that let the daemon reach its chain.
-        impatience: environment that shortens the protocol's long time-outs; empty where they cannot be shortened.
+        hurry: file below the lightning-dir and its content that shorten the protocol's long time-outs; None where they
+            cannot be shortened.
+        timeout: seconds a plugin has for getmanifest and for init.
+        shutdown_timeout: seconds a plugin has after `shutdown`.
     """
 
     name: str
     lightningd: tuple[str, ...]
     lightning_cli: tuple[str, ...]
     chain: tuple[str, ...] = ()
-    impatience: dict[str, str] = field(default_factory=dict)
+    hurry: tuple[str, str] | None = None
+    timeout: float = 120.0
+    shutdown_timeout: float = 30.0
 
     @property
     def real(self) -> bool:
