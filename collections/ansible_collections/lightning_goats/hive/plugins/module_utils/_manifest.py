@@ -34,6 +34,8 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 RPC_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# What lightningd keeps beside the plugins' files. No plugin may claim these: what it claims is backed up and restored.
+LIGHTNINGD_FILES = ("lightningd", "lightning-rpc", "hsm_secret", "emergency.recover", "gossip_store", "config")
 OPTION_TYPES = ("string", "int", "bool", "flag")
 
 # What the artifact says about itself when it is run with --hive-manifest.
@@ -149,6 +151,8 @@ def validate_plugin(part: Any) -> None:
     ):
         _need(_names(part[key], pattern), f"{key} is not a sorted list of names")
     _need(part["database"] == "" or _matches(FILE_NAME, part["database"]), "database is not a bare file name")
+    for file in (part["database"], *part["key_files"]):
+        _need(not file.startswith(LIGHTNINGD_FILES), f"{file} belongs to lightningd, not to a plugin")
     _need(part["database_option"] in ("", *_option_names(part["options"])), "database_option is not among options")
     _need(part["health_rpc"] in part["rpc_methods"], "health_rpc is not among rpc_methods")
     requires = part["requires"]
