@@ -189,6 +189,9 @@ def _previous(node: str, seen: Json | None, shelf: Shelf) -> tuple[Stack, list[R
     """The stack before the running one, if the node still has everything that it needs."""
     if seen is None or "lightningd" not in seen:
         return [], []
+    if seen.get("transaction"):
+        # An open switch is undone; nothing further back is meant.
+        return seen["transaction"].get("previous") or [], []
     stack = seen.get("previous_stack")
     if stack is None:
         return [], [
@@ -227,7 +230,8 @@ def _manifests(shelf: Shelf) -> dict[str, Json]:
 
 
 def _approval(args: Json, plan: Json) -> list[tuple[str, str]]:
-    if not args["approval_required"] or plan["refused"] or not plan["changes"]:
+    # The way back is always open: what the node ran before was approved then.
+    if args["goal"] == "previous" or not args["approval_required"] or plan["refused"] or not plan["changes"]:
         return []
     if args["approved_plan"] == plan["digest"]:
         return []
@@ -245,6 +249,17 @@ def _approval(args: Json, plan: Json) -> list[tuple[str, str]]:
             f"This plan needs an approval: read it, then run again with -e hive_approved_plan={plan['digest']}",
         )
     ]
+
+
+def _hive(plan: Json, observed: Mapping[str, Json | None], nothing: bool) -> Json:
+    """The nodes that run cl-hive in the end, and their ids: those that can form a hive."""
+    nodes = [] if nothing or plan["refused"] else [node for node, step in plan["nodes"].items() if _runs_hive(step)]
+    ids = {node: ((observed.get(node) or {}).get("lightningd") or {}).get("node_id") or "" for node in nodes}
+    return {"nodes": nodes, "node_ids": ids}
+
+
+def _runs_hive(step: Json) -> bool:
+    return any(item["name"] == "cl-hive" and item["enabled"] for item in step["after"])
 
 
 def _run(plan: Json, args: Json, shelf: Shelf, observed: Mapping[str, Json | None], nothing: bool) -> Json:
@@ -278,5 +293,6 @@ def _run(plan: Json, args: Json, shelf: Shelf, observed: Mapping[str, Json | Non
         "serial": [len(wave["nodes"]) for wave in waves],
         "waves": waves,
         "nodes": nodes,
+        "hive": _hive(plan, observed, nothing),
         "deadman_seconds": args["deadman_seconds"] or math.ceil(2 * soak) + DEADMAN_MARGIN_SECONDS,
     }

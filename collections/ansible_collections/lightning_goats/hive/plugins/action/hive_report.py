@@ -33,6 +33,7 @@ WATCHED = (
     _plan_hosts.PROBED_AGAIN,
     _plan_hosts.CONFIRMED,
     _plan_hosts.REVERTED,
+    _plan_hosts.ROLLED_BACK,
 )
 
 
@@ -91,7 +92,7 @@ def gather(hosts: _plan_hosts.Hosts, args: Json) -> _report.Facts:
         plan=plan,
         nodes=names,
         observed={node: seen for node, seen in observed.items() if seen},
-        switches=_results(hosts, names, _plan_hosts.SWITCHED),
+        switches=_results(hosts, names, _plan_hosts.SWITCHED) | _results(hosts, names, _plan_hosts.ROLLED_BACK),
         confirms=_results(hosts, names, _plan_hosts.CONFIRMED),
         reverts=_results(hosts, names, _plan_hosts.REVERTED),
         verdicts=verdicts,

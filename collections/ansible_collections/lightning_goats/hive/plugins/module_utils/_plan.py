@@ -217,14 +217,18 @@ def shown(option: str, value: str | None) -> str:
 def describe(plan_: Json) -> list[str]:
     """The plan as lines to print."""
     lines = []
+    nodes: dict[tuple[str, str], list[str]] = {}
     for refusal in plan_["refused"]:
-        where = f"{refusal['node']}: " if refusal["node"] and refusal["node"] not in refusal["message"] else ""
-        lines.append(f"REFUSED ({refusal['code']}) {where}{refusal['message']}")
+        nodes.setdefault((refusal["code"], refusal["message"]), []).append(refusal["node"])
+    for (code, message), where in nodes.items():
+        names = ", ".join(node for node in where if node and node not in message)
+        lines.append(f"REFUSED ({code}) {names + ': ' if names else ''}{message}")
     if plan_["refused"]:
         return lines
     if not plan_["changes"]:
         lines.append(f"Nothing to change: {len(plan_['nodes'])} nodes run what they should.")
         return lines
+    told: dict[str, str] = {}
     for wave in plan_["waves"]:
         lines.append(f"{wave['name']}: {', '.join(wave['nodes'])}")
         for node in wave["nodes"]:
@@ -233,7 +237,8 @@ def describe(plan_: Json) -> list[str]:
             if step["restart"]:
                 facts.append(f"lightningd restarts: {step['restart']}")
             lines.append(f"  {node}: {', '.join(facts)}")
-            lines += [f"    {sentence}" for sentence in step["steps"]]
+            model = told.setdefault("\n".join(step["steps"]), node)
+            lines += [f"    {sentence}" for sentence in (step["steps"] if model == node else [f"as {model}"])]
     idle = sorted(node for node, step in plan_["nodes"].items() if step["action"] == "none")
     if idle:
         lines.append(f"unchanged: {', '.join(idle)}")

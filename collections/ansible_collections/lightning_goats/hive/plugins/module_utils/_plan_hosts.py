@@ -21,6 +21,7 @@ JUDGED = "__hive_canary_verdict"
 JUDGED_AGAIN = "__hive_canary_verdict_again"
 CONFIRMED = "__hive_canary_confirm"
 REVERTED = "__hive_canary_revert"
+ROLLED_BACK = "__hive_rollback_result"
 
 
 def plain(value: Any) -> Any:

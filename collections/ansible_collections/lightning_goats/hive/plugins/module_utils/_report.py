@@ -77,8 +77,7 @@ def outcome(facts: Facts, nodes: Mapping[str, Json]) -> str:
         return "refused"
     results = {node["result"] for node in nodes.values()}
     if facts.failed:
-        begun = results & {"reverted", "failed", "unreachable", "confirmed"}
-        return "reverted" if begun and not results & {"failed", "unreachable"} else "failed"
+        return "reverted" if "reverted" in results and not results & {"failed", "unreachable"} else "failed"
     if not facts.final:
         return "running"
     return "success" if plan["changes"] else "unchanged"
@@ -91,8 +90,10 @@ def reasons(facts: Facts, result: str) -> list[str]:
     if result not in ("refused", "reverted", "failed"):
         return []
     told = [reason for verdict in facts.verdicts.values() for reason in said(verdict)]
+    # A node that went back with its batch repeats the verdict; only what is new is told.
     known = " ".join(told)
-    told += [text for node in facts.nodes if (text := facts.failures.get(node, "")) and text not in known]
+    own = [facts.failures[node] for node in facts.nodes if facts.failures.get(node)]
+    told += [text for text in own if text not in known and not any(reason in text for reason in told)]
     return list(dict.fromkeys(told))
 
 
@@ -168,7 +169,9 @@ def node_result(facts: Facts, node: str, step: Json | None) -> tuple[str, str]:
         return "untouched", failure
     if any((found or {}).get("unreachable") for found in (switch, confirm, revert)):
         return "unreachable", failure
-    if confirm is not None and not confirm.get("failed"):
+    if (confirm is not None and not confirm.get("failed")) or (
+        switch.get("phase") == "confirmed" and not switch.get("failed")
+    ):
         return "confirmed", ""
     if switch.get("failed") and switch.get("reverted"):
         return "reverted", failure

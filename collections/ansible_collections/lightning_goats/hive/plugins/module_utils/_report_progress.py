@@ -1,0 +1,127 @@
+# Copyright (c) 2026 Lightning Hive Rollout contributors
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+"""What the operator reads while a run goes on: one line per thing that happened to a node. Pure, controller only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from ansible_collections.lightning_goats.hive.plugins.module_utils._report import Json, stack_words
+
+GOOD, CHANGED, BAD, PLAIN = "good", "changed", "bad", "plain"
+
+
+class Line(NamedTuple):
+    """One line: the node ("" for the whole fleet), the words, and how it is meant."""
+
+    node: str
+    text: str
+    mood: str = PLAIN
+
+
+def event_lines(action: str, node: str, task: str, result: Mapping[str, Any], seconds: float) -> list[Line]:
+    """The lines for a task that did not fail.
+
+    Args:
+        action: full name of the module, for example ``lightning_goats.hive.hive_switch``.
+        node: the host.
+        task: the task's name, for modules that are not ours.
+        result: what it returned.
+        seconds: how long it took.
+    """
+    ours = action.rpartition(".")[2] if action.startswith("lightning_goats.hive.") else ""
+    teller = TELLERS.get(ours)
+    if teller is not None:
+        return teller(node, result, seconds)
+    told = result.get("lines")
+    if ours and isinstance(told, list):
+        return [Line("", str(line)) for line in told]
+    if not result.get("changed"):
+        return []
+    said = str(result.get("msg") or "").strip()
+    return [Line(node, said if ours and said else f"{task}: changed", CHANGED)]
+
+
+def failure_text(result: Mapping[str, Any]) -> str:
+    """Everything that a failed task says for itself, once, in full."""
+    parts = [str(result.get("msg") or "").strip()]
+    for key in ("reason", "stderr", "module_stderr", "module_stdout"):
+        text = str(result.get(key) or "").strip()
+        if text and not any(text in part for part in parts):
+            parts.append(text)
+    items = [item for item in result.get("results") or [] if isinstance(item, Mapping) and item.get("failed")]
+    parts += [failure_text(item) for item in items]
+    return "\n".join(part for part in parts if part) or "it failed and gave no reason"
+
+
+def _observe(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]:
+    samples = result.get("samples") or []
+    if samples:
+        window = samples[-1]["time"] - samples[0]["time"]
+        return [Line(node, f"{len(samples)} samples over {window:.1f} s", PLAIN)]
+    seen = result.get("observed") or {}
+    lightningd = seen.get("lightningd") or {}
+    transaction = seen.get("transaction")
+    # A node that is as it should be is told by the plan or the table that follows.
+    if not lightningd.get("running"):
+        return [Line(node, "lightningd does not answer", BAD)]
+    if not lightningd.get("synced"):
+        return [Line(node, f"still syncing at height {lightningd.get('blockheight')}", BAD)]
+    if transaction:
+        return [
+            Line(node, f"has an open switch of rollout {transaction.get('rollout')} ({transaction.get('phase')})", BAD)
+        ]
+    return []
+
+
+def _plan(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]:
+    lines = [Line("", str(line)) for line in result.get("lines") or []]
+    if result.get("resumed"):
+        lines.insert(0, Line("", f"Resuming rollout {result.get('rollout')}, which was interrupted."))
+    return lines
+
+
+def _stage(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]:
+    if not result.get("changed"):
+        return []
+    return [Line(node, f"releases staged in {seconds:.1f} s", CHANGED)]
+
+
+def _switch(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]:
+    phase = str(result.get("phase") or "")
+    if not result.get("changed"):
+        return []
+    words = {"confirmed": "confirmed", "reverted": "back on"}.get(phase, "switched to")
+    text = words if phase == "confirmed" else f"{words} {stack_words(_stack(result.get('after')))}"
+    downtime: Json = result.get("downtime_ms") or {}
+    if downtime and phase != "confirmed":
+        text += "; away: " + ", ".join(f"{plugin} {ms:.0f} ms" for plugin, ms in downtime.items())
+    restarts = result.get("lightningd_restarts") or 0
+    if restarts:
+        text += f"; lightningd restarted {restarts} times"
+    return [Line(node, text, GOOD if phase == "confirmed" else CHANGED)]
+
+
+def _stack(stack: Any) -> list[Json]:
+    return [{**item, "enabled": item.get("enabled", True)} for item in stack or []]
+
+
+def _judge(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]:
+    mood = GOOD if result.get("verdict") == "healthy" else BAD
+    return [Line("", f"verdict: {result.get('msg')}", mood)]
+
+
+def _report(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]:
+    lines = [Line("", str(line)) for line in result.get("lines") or []]
+    return [Line("", ""), *lines] if lines else []
+
+
+TELLERS: Mapping[str, Callable[[str, Mapping[str, Any], float], list[Line]]] = {
+    "hive_observe": _observe,
+    "hive_plan": _plan,
+    "hive_stage": _stage,
+    "hive_switch": _switch,
+    "hive_judge": _judge,
+    "hive_report": _report,
+}

@@ -1,0 +1,116 @@
+# Copyright (c) 2026 Lightning Hive Rollout contributors
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+"""The fleet at a glance: what every node runs and what somebody should look at. Pure, controller only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.lightning_goats.hive.plugins.module_utils._report import Json, stack_words
+
+
+def status(observed: Mapping[str, Json | None], troubles: Mapping[str, str], now: float) -> Json:
+    """The state of each node as data: ``{node: {state, notes, ...}}``.
+
+    ``state`` is ok, attention (it runs, but read the notes), down or unreachable.
+
+    Args:
+        observed: observation per node, None for none.
+        troubles: why a node could not be observed.
+        now: unix seconds.
+    """
+    return {node: node_status(observed[node], troubles.get(node, ""), now) for node in sorted(observed)}
+
+
+def node_status(seen: Json | None, trouble: str, now: float) -> Json:
+    """The state of one node."""
+    if seen is None:
+        return {"state": "unreachable", "notes": [trouble or "it was not observed"], "stack": [], "lightningd": {}}
+    lightningd = seen["lightningd"]
+    stack = [
+        {key: item.get(key) for key in ("name", "version", "digest")} | {"enabled": item.get("enabled", True)}
+        for item in seen.get("stack") or []
+    ]
+    notes = list(_notes(seen, now))
+    state = "down" if not lightningd["running"] else "attention" if notes else "ok"
+    return {
+        "state": state,
+        "notes": notes,
+        "stack": stack,
+        "lightningd": {key: lightningd.get(key) for key in ("version", "node_id", "blockheight", "synced", "pid")},
+        "plugins": {p["name"]: p.get("health") or "" for p in seen.get("plugins", []) if p.get("ours")},
+        "backup_age_seconds": backup_age(seen, now),
+        "value_at_risk_msat": seen.get("value_at_risk_msat"),
+        "channels": len(seen.get("channels") or []),
+        "journal_head": (seen.get("journal") or {}).get("head", ""),
+    }
+
+
+def _notes(seen: Json, now: float) -> list[str]:
+    lightningd, notes = seen["lightningd"], []
+    if lightningd["running"] and not lightningd.get("synced"):
+        notes.append(f"still syncing at height {lightningd.get('blockheight')}")
+    transaction = seen.get("transaction")
+    if transaction:
+        left = int((transaction.get("deadline") or 0) - now)
+        when = f"undoes itself in {left} s" if left > 0 else "has no dead-man running"
+        notes.append(
+            f"switch of rollout {transaction.get('rollout')} is {transaction.get('phase')} and {when}: "
+            "playbooks/confirm.yml keeps it, playbooks/rollout.yml goes on"
+        )
+    lock = seen.get("lock")
+    if lock and not transaction:
+        notes.append(f"{'stale ' if lock.get('stale') else ''}lock of rollout {lock.get('rollout')}")
+    notes += [
+        f"{plugin['name']} is {'not active' if not plugin.get('active') else plugin.get('health') or 'silent'}"
+        for plugin in seen.get("plugins", [])
+        if plugin.get("ours") and (not plugin.get("active") or plugin.get("health") != "ok")
+    ]
+    managed = seen.get("managed_config") or {}
+    if managed.get("drift"):
+        notes.append("hive.conf was changed by hand")
+    if managed.get("strays"):
+        notes.append("options of our plugins stand outside hive.conf")
+    if seen.get("stack") and not seen.get("backups"):
+        notes.append("no backup set yet")
+    told = " ".join(notes)
+    notes += [problem["message"] for problem in seen.get("problems", []) if problem["message"] not in told]
+    return notes
+
+
+def backup_age(seen: Json, now: float) -> float | None:
+    """Seconds since the newest backup set, None when there is none."""
+    times = [float(backup["created_at"]) for backup in seen.get("backups") or [] if backup.get("created_at")]
+    return round(now - max(times), 1) if times else None
+
+
+def age_words(seconds: float | None) -> str:
+    """An age for people."""
+    if seconds is None:
+        return "-"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def table(nodes: Mapping[str, Json]) -> list[str]:
+    """The state of the fleet as lines: a row per node, then the notes."""
+    rows: list[tuple[str, ...]] = [("NODE", "STATE", "LIGHTNINGD", "HEIGHT", "STACK", "BACKUP")]
+    for node, entry in nodes.items():
+        lightningd: Mapping[str, Any] = entry["lightningd"]
+        rows.append(
+            (
+                node,
+                entry["state"],
+                str(lightningd.get("version") or "-"),
+                str(lightningd.get("blockheight") or "-"),
+                stack_words(entry["stack"]),
+                age_words(entry.get("backup_age_seconds")),
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    notes = [f"{node}: {note}" for node, entry in nodes.items() for note in entry["notes"]]
+    return [*lines, "", *notes] if notes else lines

@@ -1,0 +1,141 @@
+#!/usr/bin/python
+# Copyright (c) 2026 Lightning Hive Rollout contributors
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# Documentation only: the work is done by the action plugin of the same name, in the controller's own process.
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: hive_plan
+short_description: Work out what a run will do to which node
+description:
+  - Compares the stack that every node of the play shall run with what M(lightning_goats.hive.hive_observe) found
+    there, and says which node is changed how, in which order, and why not.
+  - Works in the controller's process and connects to no node. Run it once per play, with C(run_once).
+  - Reads the variable C(hive_stack) of each node and the result C(__hive_preflight_result) of role C(hive_preflight).
+  - Fails when any node is refused. Nothing is then handed on to be run, for no node.
+author: [Lightning Hive Rollout contributors]
+options:
+  goal:
+    description:
+      - What the nodes shall run.
+      - V(stack) is C(hive_stack) of each node, V(previous) the stack before the running one, V(nothing) no
+        plugin at all. Going back needs no approval.
+    type: str
+    choices: [stack, previous, nothing]
+    default: stack
+  fleet:
+    description: Name of the fleet.
+    type: str
+    default: ""
+  releases_dir:
+    description: Where the releases lie on the controller. Relative paths start at the folder above the playbooks.
+    type: str
+    required: true
+  allowed_signers:
+    description: Who may sign releases, in the form of ssh-keygen.
+    type: str
+    required: true
+  reports_dir:
+    description: Where reports are written, and the note that a run is under way.
+    type: str
+    required: true
+  versions:
+    description: Versions that win over those of C(hive_stack), by plugin.
+    type: dict
+    default: {}
+  waves:
+    description:
+      - Sizes of the stages, numbers of nodes or shares of all nodes that change. The first stage is the canary.
+    type: list
+    elements: raw
+    default: [1, "25%", "100%"]
+  separate_channel_peers:
+    description: Put no two nodes that share a channel into one stage.
+    type: bool
+    default: true
+  soak_seconds:
+    description: Length of the soak window, from which the dead-man's time follows.
+    type: float
+    default: 600
+  deadman_seconds:
+    description: After how many seconds a switch undoes itself; V(0) is two soak windows and two minutes.
+    type: int
+    default: 0
+  min_free_bytes:
+    description: What must stay free on a node's disk.
+    type: int
+    default: 0
+  htlc_margin_blocks:
+    description: Refuse a node on which a payment expires within so many blocks.
+    type: int
+    default: 18
+  allow_lightningd_restart:
+    description: Allow changes that need a restart of lightningd.
+    type: bool
+    default: false
+  break_lock:
+    description: Ignore the lock that another run holds on a node.
+    type: bool
+    default: false
+  approval_required:
+    description: Refuse a plan that changes something unless O(approved_plan) is its digest.
+    type: bool
+    default: true
+  approved_plan:
+    description: The digest that was approved.
+    type: str
+    default: ""
+  preview:
+    description: Hand on nothing to be run and ask for no approval, as in check mode.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    support: full
+    description: It hands on nothing to be run and writes no note, like O(preview).
+  diff_mode:
+    support: none
+    description: It changes nothing on a node.
+"""
+
+EXAMPLES = r"""
+- name: Plan the run
+  lightning_goats.hive.hive_plan:
+    fleet: main
+    releases_dir: var/releases
+    allowed_signers: var/keys/allowed_signers
+    reports_dir: var/reports
+    approved_plan: "{{ hive_approved_plan }}"
+  register: __hive_gate_result
+  run_once: true
+"""
+
+RETURN = r"""
+plan:
+  description: The plan, with its digest, the waves, the nodes with their stacks before and after, and what was refused.
+  type: dict
+  returned: always
+rollout:
+  description: The id of the run. It is the one of an interrupted run when that is resumed.
+  type: str
+  returned: always
+resumed:
+  description: Whether an interrupted run is resumed.
+  type: bool
+  returned: always
+started_at:
+  description: Now, in unix seconds.
+  type: float
+  returned: always
+lines:
+  description: The plan as text.
+  type: list
+  elements: str
+  returned: always
+run:
+  description:
+    - What later plays need, such as hosts in order, sizes of the batches and the inputs of each node's modules.
+  type: dict
+  returned: always
+"""

@@ -1,0 +1,45 @@
+#!/usr/bin/python
+# Copyright (c) 2026 Lightning Hive Rollout contributors
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# Documentation only: the work is done by the action plugin of the same name, in the controller's own process.
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: hive_status
+short_description: Show what every node runs and what needs a look
+description:
+  - Makes a table of what M(lightning_goats.hive.hive_observe) found on the nodes of the play.
+  - Works in the controller's process and connects to no node. Run it once per play, with C(run_once).
+author: [Lightning Hive Rollout contributors]
+options: {}
+attributes:
+  check_mode:
+    support: full
+    description: It only reads, so check mode makes no difference.
+  diff_mode:
+    support: none
+    description: It changes nothing on a node.
+"""
+
+EXAMPLES = r"""
+- name: Show the fleet
+  lightning_goats.hive.hive_status:
+  run_once: true
+"""
+
+RETURN = r"""
+nodes:
+  description: Per node its state, notes, stack, health of the plugins and age of the newest backup.
+  type: dict
+  returned: always
+lines:
+  description: The table as text.
+  type: list
+  elements: str
+  returned: always
+msg:
+  description: How many nodes answer.
+  type: str
+  returned: always
+"""
