@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,7 @@ def limit(app: Demo, _: NoParams) -> dict[str, Any]:
 
 def hang(app: Demo, _: NoParams) -> dict[str, Any]:
     """Blocks a thread of the pool, deaf to everything."""
-    time.sleep(60)
+    threading.Event().wait(60)
     return {}
 
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hive_kit.errors import InvalidParamsError, SecretError
+from hive_kit.errors import InvalidParamsError, OptionError, SecretError
 from hive_kit.keys import SchnorrKey
 from hive_kit.sealed import Seal
 from hive_kit.store import Store
 
-from cl_hive_comms.options import MAX_RELAYS
+from cl_hive_comms.options import MAX_RELAYS, RELAYS
 from cl_hive_comms.services.receipt_service import ReceiptService
 from cl_hive_comms.services.setting import Setting
 from cl_hive_comms.storage.state_store import StateStore
@@ -76,13 +76,17 @@ class IdentityService:
         """Args: relays: value of the option.
 
         Raises:
+            OptionError: the option holds something that is no relay.
             SecretError: the stored key does not open, or is not the key of the stored public key.
         """
         self._store = store
         self._state = state
         self._receipts = receipts
         self._seal = seal
-        self._option_relays = check_relays(relays)
+        try:
+            self._option_relays = check_relays(relays)
+        except InvalidParamsError as error:
+            raise OptionError(f"{RELAYS}: {error.message}") from error
         self._relays = Setting(state, _RELAYS, self._option_relays)
         self._lock = threading.Lock()
         if self._relays.option_changed():
