@@ -11,10 +11,14 @@ from pathlib import Path
 from .backend import SandboxError
 from .fleet import Fleet, Outcome
 
+_STATE = {True: "running", False: "stopped"}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run hive-sandbox and return its exit code: 0, or 1 with a sentence on stderr."""
-    parser = argparse.ArgumentParser(prog="hive-sandbox", description="A local fleet of lightning nodes for rehearsals.")
+    parser = argparse.ArgumentParser(
+        prog="hive-sandbox", description="A local fleet of lightning nodes for rehearsals."
+    )
     parser.add_argument("action", choices=["up", "down", "reset", "status"])
     parser.add_argument("--root", type=Path, default=Path("var/sandbox"), help="where the nodes live")
     parser.add_argument("--nodes", type=int, default=3, help="how many (up)")
@@ -38,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = json.dumps({"changed": bool(outcome.changes), "changes": outcome.changes, "nodes": outcome.nodes})
     else:
         rows = [
-            f"{node['name']:<10} {node['backend']:<5} {'running' if node['running'] else 'stopped':<8} {node['node_id']}"
+            f"{node['name']:<10} {node['backend']:<5} {_STATE[node['running']]:<8} {node['node_id']}"
             for node in outcome.nodes
         ]
         text = "\n".join([*outcome.changes, *rows])

@@ -15,6 +15,9 @@ from . import rpcclient
 from .backend import NodeFile, SandboxError, read_pid
 
 _POLL_SECONDS = 0.02
+_CHANNEL_SECONDS = 15.0
+# What is left in the wallet for fees and for later.
+_FUNDING_RESERVE_SAT = 100_000
 _CONFIG = """\
 # Made by hive-sandbox once; it is yours now.
 network={network}
@@ -116,7 +119,28 @@ class FakeBackend:
         )
 
     def open_channel(self, node: NodeFile, other: NodeFile, amount_sat: int, push_sat: int) -> None:
-        """Give the node coins, fund the channel and mine until it is usable."""
+        """Give the node coins, fund the channel and mine until both sides can use it."""
+        path = node.network_dir / "lightning-rpc"
+        channels = rpcclient.call(path, "listpeerchannels", {"id": other.node_id})["channels"]
+        if not any(channel["opener"] == "local" for channel in channels):
+            rpcclient.call(path, "sandbox-fund", {"amount": amount_sat + _FUNDING_RESERVE_SAT})
+            rpcclient.call(
+                path, "fundchannel", {"id": other.node_id, "amount": amount_sat, "push_msat": push_sat * 1000}
+            )
+            rpcclient.call(path, "sandbox-mine", {"blocks": 1})
+        deadline = time.monotonic() + _CHANNEL_SECONDS
+        for side, peer in ((node, other), (other, node)):
+            while not self._usable(side, peer):
+                if time.monotonic() > deadline:
+                    raise SandboxError(f"the channel of {node.name} and {other.name} did not become usable")
+                time.sleep(_POLL_SECONDS)
+
+    @staticmethod
+    def _usable(node: NodeFile, other: NodeFile) -> bool:
+        """Whether all channels with a node that are still opening are ready."""
+        params = {"id": other.node_id}
+        channels = rpcclient.call(node.network_dir / "lightning-rpc", "listpeerchannels", params)["channels"]
+        return bool(channels) and not any(channel["state"] == "CHANNELD_AWAITING_LOCKIN" for channel in channels)
 
     def shut_down(self, root: Path) -> None:
         """Nothing is shared."""

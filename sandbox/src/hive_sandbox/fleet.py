@@ -25,6 +25,8 @@ STOP_SECONDS = 40.0
 NODES_MAX = 100
 _FIRST_CHANNEL_SAT = 1_000_000
 _MORE_PER_CHANNEL_SAT = 500_000
+# So that both directions can carry payments, and the first node has the least to lose.
+_PUSHED_PERCENT, _PUSHED_PERCENT_TO_FIRST = 60, 10
 
 
 @dataclass
@@ -143,7 +145,8 @@ class Fleet:
                 continue
             backend.connect(node, other)
             amount = _FIRST_CHANNEL_SAT + _MORE_PER_CHANNEL_SAT * number
-            backend.open_channel(node, other, amount, amount // 2)
+            share = _PUSHED_PERCENT_TO_FIRST if other is nodes[0] else _PUSHED_PERCENT
+            backend.open_channel(node, other, amount, amount * share // 100)
 
     def down(self) -> Outcome:
         """Stop every node; their files stay."""

@@ -10,7 +10,6 @@ import os
 import re
 import socket
 import sys
-from json.decoder import scanstring
 from typing import Any, NoReturn
 
 VERSION = "v25.12.1"
@@ -45,7 +44,13 @@ _SHORT = {
     "-o": "order", "-N": "notifications", "-l": "filter", "-c": "commando",
 }  # fmt: skip
 _WITH_VALUE = ("conf", "lightning-dir", "network", "rpc-file", "notifications", "filter", "commando")
-_NETWORKS = {"mainnet": "bitcoin", "testnet": "testnet", "testnet4": "testnet4", "signet": "signet", "regtest": "regtest"}
+_NETWORKS = {
+    "mainnet": "bitcoin",
+    "testnet": "testnet",
+    "testnet4": "testnet4",
+    "signet": "signet",
+    "regtest": "regtest",
+}
 _LEVELS = ("io", "debug", "info", "unusual", "broken")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
@@ -66,7 +71,9 @@ def read_arguments(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
     rest = list(arguments)
     while rest and rest[0].startswith("-") and len(rest[0]) > 1:
         argument = rest.pop(0)
-        name, _, value = argument[2:].partition("=") if argument.startswith("--") else (_SHORT.get(argument, ""), "", "")
+        name, _, value = (
+            argument[2:].partition("=") if argument.startswith("--") else (_SHORT.get(argument, ""), "", "")
+        )
         if name in _NETWORKS:
             name, value = "network", _NETWORKS[name]
         elif name in _WITH_VALUE and "=" not in argument:
@@ -123,8 +130,8 @@ def request(method: str, arguments: list[str], options: dict[str, str]) -> str:
 
 def connect(options: dict[str, str]) -> socket.socket:
     """Go to the network directory and connect to the socket there."""
-    base = os.path.expanduser(options.get("lightning-dir", "~/.lightning"))
-    directory = os.path.join(base, options.get("network", "bitcoin"))
+    base = options.get("lightning-dir") or f"{os.environ.get('HOME', '')}/.lightning"
+    directory = f"{base}/{options.get('network', 'bitcoin')}"
     rpc_file = options.get("rpc-file", "lightning-rpc")
     try:
         os.chdir(directory)
@@ -171,7 +178,7 @@ def member(text: str, name: str) -> str | None:
             at += 1
         if text[at] == "}":
             return None
-        key, at = scanstring(text, at + 1, False)
+        key, at = _decoder.raw_decode(text, at)
         while text[at] in " \t\r\n:":
             at += 1
         _, end = _decoder.raw_decode(text, at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ class Chain:
     def __init__(self, node: Node) -> None:
         self.node = node
         self.height = START_HEIGHT
+        self.grown = asyncio.Condition()
 
     def load(self) -> None:
         """Take the height from the database."""
@@ -40,4 +42,10 @@ class Chain:
             self.node.log.debug("lightningd", f"Adding block {new}: {block_hash(new)}")
             self.node.topics.publish("block_added", {"hash": block_hash(new), "height": new})
         self.node.database.set_variable("last_processed_block", number=height)
+        self.node.channels.on_block()
+        self.node.spawn(self._wake())
         return True
+
+    async def _wake(self) -> None:
+        async with self.grown:
+            self.grown.notify_all()

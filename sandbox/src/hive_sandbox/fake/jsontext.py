@@ -6,7 +6,6 @@ import codecs
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from json.decoder import scanstring
 from typing import Any
 
 # A message that is still not complete at this size is not going to be one.
@@ -57,7 +56,7 @@ def _member_spans(text: str) -> dict[str, tuple[int, int]]:
     spans: dict[str, tuple[int, int]] = {}
     at = _skip(text, 1, _BLANKS)
     while text[at] != "}":
-        key, at = scanstring(text, at + 1, False)
+        key, at = _decoder.raw_decode(text, at)
         start = _skip(text, at, _BLANKS + ":")
         _, at = _decoder.raw_decode(text, start)
         spans[key] = (start, at)

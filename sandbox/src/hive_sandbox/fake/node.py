@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import resource
 import signal
@@ -10,22 +11,31 @@ import sys
 import time
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .chain import Chain
 from .channels import Channels
 from .commands import CommandTable
 from .database import Database
+from .datastore import Datastore
 from .faults import Faults
+from .gossip import Graph
+from .htlcs import Htlcs
+from .invoices import Invoices
 from .keys import NodeKeys
 from .log import LogBook
 from .options import OptionTable
+from .payments import Payments
 from .peers import Peers
 from .plugins.hooks import Hooks
 from .plugins.manager import Plugins
 from .plugins.topics import Topics
 from .releases import Release
 from .rpc import RpcServer
+from .wallet import Wallet
+
+if TYPE_CHECKING:
+    from .runes import Runes
 
 
 class Node:
@@ -51,7 +61,13 @@ class Node:
         self.rpc = RpcServer(self)
         self.chain = Chain(self)
         self.peers = Peers(self)
+        self.graph = Graph(self)
         self.channels = Channels(self)
+        self.htlcs = Htlcs(self)
+        self.wallet = Wallet(self)
+        self.invoices = Invoices(self)
+        self.payments = Payments(self)
+        self.datastore = Datastore(self)
         self.stopping = False
         self.started_at = time.time()
         self.exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -60,9 +76,21 @@ class Node:
     def load_state(self) -> None:
         """Take up what the database remembers."""
         self.chain.load()
+        self.channels.load()
+        self.htlcs.load()
 
     def begin(self) -> None:
-        """Do what waits for the node to be up."""
+        """Do what waits for the node to be up: announce the channels and call the peers."""
+        self.channels.announce_all()
+        for peer in list(self.peers.by_id.values()):
+            self.peers.keep_trying(peer)
+
+    @functools.cached_property
+    def runes(self) -> Runes:
+        """The runes; made at first use, because most nodes never need them."""
+        from .runes import Runes
+
+        return Runes(self)
 
     def apply_fault(self, name: str, parameters: dict[str, Any]) -> None:
         """Do the faults that happen once, when they are set."""
@@ -71,6 +99,14 @@ class Node:
         elif name == "disconnect-peers":
             for peer in self.peers.connected():
                 self.peers.disconnect(peer)
+        elif name == "drop-channel":
+            self.channels.drop_named(parameters.get("channel"))
+        elif name == "htlc-expiring":
+            self.channels.add_stuck_htlc(int(parameters.get("blocks", 10)))
+        elif name == "clear":
+            self.channels.remove_stuck_htlcs()
+            for peer in list(self.peers.by_id.values()):
+                self.peers.keep_trying(peer)
 
     def keep(self, task: asyncio.Future[Any]) -> None:
         """Hold a task until it ends; what it fails with is logged as a broken line, as a bug of the fake."""

@@ -8,7 +8,7 @@ import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .errors import INVALID_PARAMS, INVALID_REQUEST, UNKNOWN_COMMAND, RpcError, refused
+from .errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, UNKNOWN_COMMAND, RpcError, refused
 from .filters import apply_filter, check_filter
 from .jsontext import Message, Stream, dumps, parse
 
@@ -92,11 +92,14 @@ class RpcServer:
             connection.send(_error(bad.identifier, bad.error))
             return
         connection.requests[request.client_id] = request
+        reply = ""
         try:
             reply = await self.dispatch(request)
         finally:
             connection.requests.pop(request.client_id, None)
-        connection.send(reply)
+            # A bug of the fake ends up in its log and is no reason to leave the client waiting.
+            failed = RpcError(INTERNAL_ERROR, f"the fake lightningd failed in {request.method}; its log says how")
+            connection.send(reply or _error(message.raw("id") or "null", failed))
 
     async def dispatch(self, request: Request) -> str:
         """Return the whole reply to a request, after the rpc_command hook has had its say."""
@@ -194,9 +197,7 @@ class BadRequestError(Exception):
 def _read_request(connection: Connection, message: Message) -> Request:
     value = message.value
     if not isinstance(value, dict) or "jsonrpc" not in value:
-        raise BadRequestError(
-            INVALID_REQUEST, f"JSON-RPC message does not contain \"jsonrpc\" field: '{message.text}'"
-        )
+        raise BadRequestError(INVALID_REQUEST, f"JSON-RPC message does not contain \"jsonrpc\" field: '{message.text}'")
     if value["jsonrpc"] != "2.0":
         raise BadRequestError(INVALID_REQUEST, 'jsonrpc: "2.0" must be specified in the request')
     if "id" not in value:

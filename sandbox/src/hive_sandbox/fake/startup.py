@@ -24,7 +24,13 @@ from .releases import DEFAULT, RELEASES, Release
 from .usage import FEATURES, usage
 
 NETWORKS = ("bitcoin", "testnet", "testnet4", "signet", "regtest")
-_ALIASES = {"mainnet": "bitcoin", "testnet": "testnet", "testnet4": "testnet4", "signet": "signet", "regtest": "regtest"}
+_ALIASES = {
+    "mainnet": "bitcoin",
+    "testnet": "testnet",
+    "testnet4": "testnet4",
+    "signet": "signet",
+    "regtest": "regtest",
+}
 _RUNNING_ALREADY = 11
 _OTHER_WALLET = 30
 # Which option the fake could only pretend to have.
@@ -152,11 +158,11 @@ def _register_plugins(node: Node, plan: Plan) -> None:
         if line.name == "plugin-dir":
             directories.append(Path(line.value or ""))
         elif line.name in ("plugin", "important-plugin"):
-            path = line.value or ""
+            name = line.value or ""
             try:
-                node.plugins.register(path, important=line.name == "important-plugin")
+                node.plugins.register(name, important=line.name == "important-plugin")
             except OSError as error:
-                raise line.error(f"Failed to register {path}: {error.strerror}") from None
+                raise line.error(f"Failed to register {name}: {error.strerror}") from None
     for directory in directories:
         for path in executables(directory):
             with contextlib.suppress(FileExistsError):
@@ -194,8 +200,8 @@ def lock_pid_file(node: Node) -> None:
     Raises:
         StartError: another lightningd holds it.
     """
-    path = node.options.value("pid-file") or f"{node.lightning_dir}/lightningd-{node.network}.pid"
-    node.pid_file = Path(path)
+    path = Path(node.options.value("pid-file") or node.lightning_dir / f"lightningd-{node.network}.pid")
+    node.pid_file = path
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o640)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -239,7 +245,10 @@ def open_wallet(node: Node) -> None:
 
 def _write_beside(node: Node) -> None:
     """Make the other files that stand in a network directory."""
-    for name, mode, content in (("emergency.recover", 0o400, node.keys.make_secret(b"scb")), ("gossip_store", 0o600, b"\x10")):
+    for name, mode, content in (
+        ("emergency.recover", 0o400, node.keys.make_secret(b"scb")),
+        ("gossip_store", 0o600, b"\x10"),
+    ):
         path = node.network_dir / name
         if not path.exists():
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:

@@ -1,6 +1,6 @@
 """The commands of the RPC socket, by subject."""
 
-from . import control, peers, plugins, sandbox
+from . import channels, control, datastore, payments, peers, plugins, sandbox, secrets
 from .registry import CommandTable
 
-__all__ = ["CommandTable", "control", "peers", "plugins", "sandbox"]
+__all__ = ["CommandTable", "channels", "control", "datastore", "payments", "peers", "plugins", "sandbox", "secrets"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import INVALID_PARAMS, PLUGIN_ERROR, RpcError, refused
@@ -54,7 +52,8 @@ async def _start(node: Node, given: dict[str, Any], client_id: str) -> Result:
         raise RpcError(PLUGIN_ERROR, f"{name}: refused by the fault refuse-plugin-start")
     if node.faults.has("slow-plugin-start"):
         await asyncio.sleep(node.faults.seconds("slow-plugin-start", 5))
-    path = name if os.path.isabs(name) else str(Path(node.lightning_dir, "plugins", name))
+    # An absolute name stays as it is.
+    path = str(node.lightning_dir / "plugins" / name)
     await node.plugins.start(path, given, client_id)
     return {"command": "start", "plugins": node.plugins.listing()}
 

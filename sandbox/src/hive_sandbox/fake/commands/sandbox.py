@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import INVALID_PARAMS, RpcError
-from ..params import Param, number
+from ..params import Param, number, sat
 from .registry import Result, command
 
 if TYPE_CHECKING:
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 @command("sandbox-fault", free_form=True)
 async def sandbox_fault(node: Node, request: Request) -> Result:
     """Misbehave from now on: `fault` and its parameters, `clear` to behave again, nothing to list what is set."""
-    given = dict(request.params) if isinstance(request.params, dict) else dict(zip(["fault"], request.params, strict=False))
+    given = (
+        dict(request.params) if isinstance(request.params, dict) else dict(zip(["fault"], request.params, strict=False))
+    )
     name = given.pop("fault", None)
     if name is not None:
         if not isinstance(name, str):
@@ -32,3 +34,9 @@ async def sandbox_mine(node: Node, request: Request) -> Result:
     if node.chain.advance_to(node.chain.height + request.args["blocks"]):
         node.peers.announce_height()
     return {"blockheight": node.chain.height}
+
+
+@command("sandbox-fund", Param("amount", sat))
+async def sandbox_fund(node: Node, request: Request) -> Result:
+    """Put a confirmed coin into the wallet."""
+    return {"output": node.wallet.receive(request.args["amount"])}

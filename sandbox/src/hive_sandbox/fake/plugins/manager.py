@@ -25,6 +25,12 @@ from .process import Plugin, State, environment
 if TYPE_CHECKING:
     from ..node import Node
 
+
+async def _all(tasks: list[asyncio.Task[None]]) -> bool:
+    await asyncio.gather(*tasks)
+    return True
+
+
 FATAL = "Can't recover from plugin failure, terminating."
 
 
@@ -58,9 +64,7 @@ class Plugins:
 
     def method_owner(self, method: str) -> Plugin | None:
         """Return the plugin that has registered an RPC method."""
-        return next(
-            (p for p in self.all if p.manifest and any(m.name == method for m in p.manifest.methods)), None
-        )
+        return next((p for p in self.all if p.manifest and any(m.name == method for m in p.manifest.methods)), None)
 
     # -- registering ------------------------------------------------------------------------------------------
 
@@ -132,15 +136,15 @@ class Plugins:
         """
         waiting = [plugin for plugin in self.all if plugin.state is State.NEEDS_INIT]
         inits = [asyncio.create_task(self._init_at_start(plugin)) for plugin in waiting]
-        everything = asyncio.gather(*inits)
+        everything = asyncio.create_task(_all(inits))
         broken = asyncio.create_task(self.init_wait_broken.wait())
-        await asyncio.wait([everything, broken], return_when=asyncio.FIRST_COMPLETED)
-        broken.cancel()
-        if everything.done():
-            everything.result()
-        else:
-            self.node.keep(asyncio.ensure_future(everything))
+        await asyncio.wait((everything, broken), return_when=asyncio.FIRST_COMPLETED)
         self.starting_up = False
+        if everything.done():
+            broken.cancel()
+            await everything
+        else:
+            self.node.keep(everything)
 
     async def _init_at_start(self, plugin: Plugin) -> None:
         try:
@@ -226,9 +230,7 @@ class Plugins:
 
     async def _spawn(self, plugin: Plugin) -> None:
         node = self.node
-        pid = await plugin.spawn(
-            environment(node.release.version), node.network_dir, self._on_message, self._on_end
-        )
+        pid = await plugin.spawn(environment(node.release.version), node.network_dir, self._on_message, self._on_end)
         node.log.debug("plugin-manager", f"started({pid}) {plugin.path}")
 
     async def _get_manifest(self, plugin: Plugin, client_id: str) -> None:
