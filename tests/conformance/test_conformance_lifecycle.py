@@ -276,9 +276,9 @@ class TestPatience:
         reply = hurried.rpc("plugin", ["start", str(plugin.path)], timeout=hurried.flavour.timeout + 20)
         assert reply["error"] == {"code": -3, "message": f"{plugin.path}: timed out before replying to init"}
 
-    def test_a_word_printed_before_the_json_looks_like_silence(self, hurried: Daemon) -> None:
+    def test_a_word_printed_instead_of_json_looks_like_silence(self, hurried: Daemon) -> None:
         hurried.start()
-        plugin = hurried.plugin("print.py", {"on": {"start": {"text": "hello this is a print\n\n"}}})
+        plugin = hurried.plugin("print.py", {"on": {"getmanifest": {"text": "hello this is a print\n\n"}}})
         reply = hurried.rpc("plugin", ["start", str(plugin.path)], timeout=hurried.flavour.timeout + 20)
         message = f"{plugin.path}: timed out before replying to getmanifest"
         assert reply["error"] == {"code": -3, "message": message}
