@@ -8,12 +8,15 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hive_kit.plugin
 import pytest
+from hive_kit.runtime import Runtime
 from hive_kit.testing import PluginProcess
 from waiting import wait_until
 
@@ -113,6 +116,22 @@ def test_a_failed_init_disables_with_the_reason(plugin: PluginProcess, options: 
     assert plugin.start(options)["result"] == {"disable": reason}
     assert error_of(plugin.request("demo-put", ["a"]))["code"] == 6008
     assert not list(plugin.network_dir.glob("*-wal")), "the database is closed"
+
+
+def test_an_init_that_hangs_disables_before_lightningd_loses_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+
+    class Hanging(Runtime[Any]):
+        def __init__(self) -> None:
+            self.app = None
+
+        def start(self, *_: Any, **__: Any) -> Any:
+            gate.wait(10)
+
+    monkeypatch.setattr(hive_kit.plugin, "_INIT_SECONDS", 0.05)
+    reply = hive_kit.plugin._init(Hanging(), {}, {"lightning-dir": "/nowhere"})
+    gate.set()
+    assert reply == {"disable": "init did not end within 0.05 s; look for a busy disk or a huge database"}
 
 
 def test_setconfig(plugin: PluginProcess) -> None:

@@ -117,7 +117,7 @@ def test_probing_in_the_background_slows_down_and_wakes() -> None:
     wait_until(lambda: siblings["cl-hive-archon"].state == "absent", 5, "the first probe is done")
     node.answers["hive-archon-status"] = {"ok": True}
     siblings.wake()
-    wait_until(lambda: siblings["cl-hive-archon"].present, 0.9, "wake() does not wait for the next turn")
+    wait_until(lambda: siblings["cl-hive-archon"].present, 1.5, "wake() does not wait for the next turn")
     assert siblings.as_dict() == {"cl-hive-archon": {"state": "present", "breaker": "closed"}}
     workers.stop(2)
     siblings.wake()

@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import re
 
-from bech32 import bech32_decode, bech32_encode, convertbits
-
 from hive_kit.errors import InvalidParamsError
 
 _ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -121,6 +119,8 @@ def public_from_text(text: str) -> str:
 
 
 def _to_bech32(prefix: str, raw: bytes) -> str:
+    from bech32 import bech32_encode, convertbits
+
     words = convertbits(list(raw), 8, 5)
     assert words is not None
     encoded: str = bech32_encode(prefix, words)
@@ -131,6 +131,8 @@ def _bytes_of(text: str, prefix: str) -> bytes:
     text = text.strip()
     if _HEX64.fullmatch(text):
         return bytes.fromhex(text)
+    from bech32 import bech32_decode, convertbits
+
     found, words = bech32_decode(text)
     raw = convertbits(words, 5, 8, False) if words is not None else None
     if found != prefix or raw is None or len(raw) != 32:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from types import MappingProxyType
 
 
@@ -16,7 +15,9 @@ def table_owners() -> Mapping[str, str]:
     Raises:
         ValueError: the map names one table twice.
     """
-    document = tomllib.loads(resources.files("hive_kit").joinpath("ownership.toml").read_text("utf-8"))
+    import tomllib  # not before lightningd has its manifest
+
+    document = tomllib.loads(Path(__file__).with_name("ownership.toml").read_text("utf-8"))
     owners: dict[str, str] = {}
     for plugin, entry in document["plugins"].items():
         for table in entry["tables"]:
