@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-
 from cl_hive.errors import AlreadyInHiveError, CannotLeaveError
 from cl_hive.testing import Faults, Network
 

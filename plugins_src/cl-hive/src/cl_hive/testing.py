@@ -7,7 +7,7 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,12 @@ from hive_kit.store import Store
 
 from cl_hive.migrations import MIGRATIONS
 from cl_hive.options import OPTIONS, Settings
-from cl_hive.protocol import frames
+from cl_hive.protocol import frames, messages, records
+from cl_hive.protocol.canonical import fleet_hash
+from cl_hive.protocol.messages import state_rows
+from cl_hive.protocol.records import MembershipRecord
+from cl_hive.protocol.registry import MessageSpec
+from cl_hive.protocol.ticket import Ticket
 from cl_hive.services.hive import Hive, Siblings
 from cl_hive.services.lightning import Identity, Lightning
 
@@ -285,3 +290,70 @@ class Network:
 
     def _node(self, peer: str) -> SimNode:
         return next(node for node in self.nodes.values() if node.id == peer)
+
+
+# -- what an attacker can make: everything that its own key can sign ---
+
+
+def signed_by(node: SimNode, spec: MessageSpec, payload: dict[str, Any]) -> dict[str, Any]:
+    """The payload with a signature of this node."""
+    assert spec.signed is not None
+    return {**payload, "signature": signature(node.id, spec.signed.text(payload))}
+
+
+def full_sync(sender: SimNode, network: Network, **parts: Any) -> dict[str, Any]:
+    """A signed FULL_SYNC with these members, states and departed."""
+    states = parts.get("states", [])
+    body = {
+        "sender_id": sender.id,
+        "fleet_hash": fleet_hash(state_rows(states)),
+        "timestamp": network.now(),
+        "states": states,
+        "members": parts.get("members", []),
+        "departed": parts.get("departed", []),
+    }
+    return signed_by(sender, messages.FULL_SYNC, body)
+
+
+def admission(network: Network, admitter: str, joiner: str, consent_by: str = "", **changes: Any) -> MembershipRecord:
+    """An admission as the admitter would make it; the consent may be somebody else's signature."""
+    by, who, now = node_id(admitter), node_id(joiner), network.now()
+    ticket = Ticket(by, "test-hive", 0, now, now + 3600, serial="ab" * 32)
+    ticket = replace(ticket, signature=signature(by, ticket.signed_text()))
+    consent = signature(node_id(consent_by or joiner), records.consent_text("test-hive", who, ticket.digest(), now))
+    text = records.admission_text("test-hive", who, "neophyte", now, by, ticket.digest())
+    record = MembershipRecord(
+        records.ADMISSION, "test-hive", who, "neophyte", now, by, signature(by, text), ticket, now, consent
+    )
+    return replace(record, **changes)
+
+
+def item(record: MembershipRecord, tier: str = "neophyte") -> dict[str, Any]:
+    """A member as FULL_SYNC carries it."""
+    return {
+        "peer_id": record.peer_id,
+        "tier": tier,
+        "joined_at": record.joined_at,
+        "record": record.document(),
+    }
+
+
+def welcome(network: Network, sender: str, joiner: str) -> dict[str, Any]:
+    """A WELCOME of a hive that the sender pretends to have founded, complete with the joiner's signature."""
+    by = network.nodes[sender]
+    now = network.now()
+    genesis = {
+        "kind": "genesis",
+        "hive_id": "test-hive",
+        "peer_id": by.id,
+        "joined_at": now,
+        "signature": signature(by.id, records.genesis_text("test-hive", by.id, now)),
+    }
+    return {
+        "hive_id": "test-hive",
+        "tier": "neophyte",
+        "member_count": 2,
+        "state_hash": "",
+        "admission": admission(network, sender, joiner).document(),
+        "lineage": [{"peer_id": by.id, "tier": "member", "joined_at": now, "record": genesis}],
+    }
