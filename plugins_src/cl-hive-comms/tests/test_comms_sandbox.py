@@ -47,12 +47,13 @@ def fleet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     made = Fleet(tmp_path_factory.mktemp(f"sandbox-{request.param}"))
     try:
         made.up(1, request.param)
+        yield made
     except SandboxError as error:
         if request.param == "real" and "no lightningd" in str(error):
             pytest.skip(str(error))
         raise
-    yield made
-    made.down()
+    finally:
+        made.down()
 
 
 @pytest.fixture
