@@ -7,14 +7,18 @@ from pathlib import Path
 
 import pytest
 from hive_sandbox.fake_backend import FakeBackend
+from hive_sandbox.fleet import Fleet
 from hive_sandbox.real_binaries import RealLightningMissingError, find
 from hive_sandbox.real_bitcoind import Bitcoind
+from waiting import wait_until
 
 from conformance.lab.daemon import Daemon
 from conformance.lab.flavour import Flavour
+from conformance.lab.fleet import FleetNode
 
 # The recorded replies are of this version; the fake can be told to be it.
 RECORDED = "v26.06.6"
+FLEET_SIZE = 4
 FAKE = Flavour(
     name="fake",
     lightningd=(*FakeBackend().program(), f"--sandbox-cln={RECORDED}"),
@@ -66,6 +70,31 @@ def fresh(flavour: Flavour, tmp_path: Path) -> Iterator[Daemon]:
     daemon = Daemon(flavour, tmp_path / "node")
     yield daemon
     daemon.close()
+
+
+@pytest.fixture(scope="session")
+def fleet_root(flavour: Flavour, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where a fleet of this flavour lives: four nodes, so that the first and the third have no channel."""
+    root = tmp_path_factory.mktemp("fleet")
+    Fleet(root).up(FLEET_SIZE, flavour.name)
+    yield root
+    Fleet(root).reset()
+
+
+@pytest.fixture
+def fleet(flavour: Flavour, fleet_root: Path) -> list[FleetNode]:
+    """alpha, bravo, charlie and delta: up, connected in a ring, each knowing all channels."""
+    Fleet(fleet_root).up(FLEET_SIZE, flavour.name)
+    nodes = [FleetNode(file) for file in Fleet(fleet_root).nodes()]
+    for node, neighbour in zip(nodes, nodes[1:] + nodes[:1], strict=True):
+        if not node.connected(neighbour):
+            node.reconnect(neighbour)
+
+    def gossiped() -> bool:
+        return all(len(node.ok("listchannels")["channels"]) == 2 * FLEET_SIZE for node in nodes)
+
+    wait_until(gossiped, 60, "every node knows every channel in both directions")
+    return nodes
 
 
 class _Shared:
