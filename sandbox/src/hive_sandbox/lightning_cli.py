@@ -261,7 +261,7 @@ def notify(value: dict[str, Any], level: str) -> None:
     elif value.get("method") == "progress":
         done, total = int(params.get("num", 0)) + 1, max(1, int(params.get("total", 1)))
         bar = "=" * (60 * done // total if done < total else 60)
-        sys.stdout.write(f"\r# {done}/{total} |{bar:<60}|" + ("\n" if done >= total else ""))
+        sys.stdout.write(f"\r# {done}/{total} |{bar:<60}|\n")
     sys.stdout.flush()
 
 

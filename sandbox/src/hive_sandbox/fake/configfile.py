@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,8 +61,8 @@ def _read(path: Path, shown: str, must_exist: bool, depth: int) -> list[ConfigLi
     except OSError as error:
         raise StartError(f"lightningd: Opening and reading {shown}: {error.strerror}") from None
     lines: list[ConfigLine] = []
-    for number, text in enumerate(content.split("\n"), start=1):
-        line = text.removesuffix("\r")
+    # A CR ends a line too, so that a file from Windows has twice as many.
+    for number, line in enumerate(re.split("[\r\n]", content), start=1):
         if not line or line.startswith("#"):
             continue
         if line.startswith("include "):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .errors import (
+    DATASTORE_DELETE_GENERATION,
     DATASTORE_EXISTS,
     DATASTORE_GENERATION,
     DATASTORE_HAS_CHILDREN,
     DATASTORE_MISSING,
+    DATASTORE_NOTHING_TO_DELETE,
     DATASTORE_PARENT_EXISTS,
     INVALID_PARAMS,
     RpcError,
@@ -63,9 +65,9 @@ class Datastore:
         """
         old = self._get(key)
         if old is None:
-            raise RpcError(DATASTORE_MISSING, "Key does not exist")
+            raise RpcError(DATASTORE_NOTHING_TO_DELETE, "Key does not exist")
         if generation is not None and generation != old[1]:
-            raise RpcError(DATASTORE_GENERATION, "generation is different")
+            raise RpcError(DATASTORE_DELETE_GENERATION, "generation is different")
         with self.node.database.transaction() as connection:
             connection.execute("DELETE FROM datastore WHERE key = ?", (_packed(key),))
         return entry(key, *old)

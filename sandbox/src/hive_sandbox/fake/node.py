@@ -131,6 +131,14 @@ class Node:
         """Die as lightningd dies of a null pointer: a trace on stderr, crash.log, SIGSEGV."""
         self._die(signal.SIGSEGV, f"lightningd: FATAL SIGNAL 11 (version {self.release.version})\n\t{function}")
 
+    def crash_on_orphans(self) -> None:
+        """Die when an option is configured whose plugin is not loaded.
+
+        That is what setconfig and `plugin start` by object do to every lightningd up to v26.06.6.
+        """
+        if self.options.orphans():
+            self.crash("configvar_finalize_overrides")
+
     def abort(self, message: str) -> NoReturn:
         """Die as lightningd dies of a failed assertion."""
         self._die(signal.SIGABRT, f"{message}\nlightningd: FATAL SIGNAL 6 (version {self.release.version})")

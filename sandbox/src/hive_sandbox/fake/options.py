@@ -90,6 +90,8 @@ class OptionTable:
 
     options: dict[str, Option] = field(default_factory=dict)
     lines: list[ConfigLine] = field(default_factory=list)
+    # Given with `plugin start`: they win, and go when the plugin goes.
+    started: list[ConfigLine] = field(default_factory=list)
 
     def register(self, options: Iterable[Option]) -> None:
         """Add options; the caller has checked that their names are free."""
@@ -97,13 +99,18 @@ class OptionTable:
             self.options[option.name] = option
 
     def unregister(self, plugin: str) -> None:
-        """Remove the options of one plugin, not what was written about them."""
+        """Remove the options of one plugin, not what was written about them in files and by setconfig."""
         for name in [name for name, option in self.options.items() if option.plugin == plugin and plugin]:
             del self.options[name]
+            self.started = [line for line in self.started if line.name != name]
+
+    def orphans(self) -> list[ConfigLine]:
+        """Return the lines whose option is not registered: written for a plugin that is not there now."""
+        return [line for line in self.lines if line.name not in self.options]
 
     def lines_for(self, name: str) -> list[ConfigLine]:
         """Return the lines about one option, in order of their weight: the last one wins."""
-        return [line for line in self.lines if line.name == name]
+        return [line for line in self.lines + self.started if line.name == name]
 
     def set_line(self, line: ConfigLine) -> None:
         """Let `line` replace all lines about its option."""

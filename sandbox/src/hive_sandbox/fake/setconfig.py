@@ -32,16 +32,18 @@ async def set_config(node: Node, name: str, value: Any, transient: bool, client_
         node.log.debug("lightningd", f"setconfig: {name} is not dynamic")
         raise bad_param("config", "Not a dynamic config option")
     text = None if value is None or option.kind == "flag" else string(value)
-    try:
-        option.parse(text)
-    except ValueError as error:
-        raise RpcError(INVALID_PARAMS, f"Error setting {name}: {error}") from None
     path = _config_path(node)
     if not transient and not _writable(path, node):
         raise RpcError(INVALID_PARAMS, f"Cannot write to config file {path}")
     owner = next((p for p in node.plugins.all if p.path == option.plugin and not p.built_in), None)
     if owner is not None:
+        # The plugin sees the text first, and its word about a bad value is the answer.
         await _tell(node, owner, name, text, client_id)
+    try:
+        option.parse(text)
+    except ValueError as error:
+        raise RpcError(INVALID_PARAMS, f"Error setting {name}: {error}") from None
+    node.crash_on_orphans()
     source = "setconfig transient"
     if not transient:
         source = _write(path, name, text)

@@ -182,8 +182,13 @@ def check_all_lines(node: Node) -> None:
     Raises:
         StartError: naming the place.
     """
+    helped = False
     for line in node.options.lines:
+        # --help ends the reading of the command line: what stands behind it is never looked at.
+        helped = helped or (line.name == "help" and line.source == "cmdline")
         option = node.options.options.get(line.name)
+        if option is None and helped:
+            continue
         if option is None:
             raise line.error("unknown option")
         try:

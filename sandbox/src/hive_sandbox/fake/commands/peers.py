@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import LIGHTNINGD, RpcError
+from ..errors import INVALID_PARAMS, LIGHTNINGD, RpcError, refused
 from ..params import BadValueError, Param, bad_param, boolean, hex_bytes, node_id, number, one_of, string
 from ..peers import DEFAULT_PORT
 from .registry import Result, command
@@ -47,7 +47,9 @@ def _checked(text: str) -> str:
 async def disconnect(node: Node, request: Request) -> Result:
     """Disconnect a peer; one with a live channel only with `force`."""
     peer = node.peers.by_id.get(request.args["id"])
-    if peer is None or peer.link is None:
+    if peer is None:
+        raise RpcError(INVALID_PARAMS, f"Unknown peer '{request.args['id']}'")
+    if peer.link is None:
         raise RpcError(LIGHTNINGD, "Peer not connected")
     states = [channel.state for channel in node.channels.with_peer(peer.node_id) if channel.is_live]
     if states and not request.args["force"]:
@@ -77,3 +79,10 @@ async def sendcustommsg(node: Node, request: Request) -> Result:
     """Send a message of a type that is not lightningd's own to a connected peer."""
     node.peers.send_custom(request.args["node_id"], request.args["msg"])
     return {"status": "Message sent to connectd for delivery"}
+
+
+@command("ping", Param("id", node_id), Param("len", number, 128), Param("pongbytes", number, 128))
+async def ping(node: Node, request: Request) -> Result:
+    """Check the parameters; there is nothing to ping between fakes."""
+    del node, request
+    raise refused("the command ping")

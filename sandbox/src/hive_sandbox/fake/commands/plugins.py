@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 async def plugin(node: Node, request: Request) -> Result:
     """Start, stop and list plugins. Options for `start` come as further members of the object."""
     given: dict[str, Any]
+    by_object = isinstance(request.params, dict)
     if isinstance(request.params, list):
         if len(request.params) > 2:
             raise RpcError(INVALID_PARAMS, "Extra parameters must be in object")
@@ -29,7 +30,7 @@ async def plugin(node: Node, request: Request) -> Result:
     if subcommand == "list":
         return {"command": "list", "plugins": node.plugins.listing()}
     if subcommand == "start":
-        return await _start(node, given, request.client_id)
+        return await _start(node, given, request.client_id, by_object=by_object)
     if subcommand == "stop":
         return await _stop(node, given)
     if subcommand in ("startdir", "rescan"):
@@ -44,7 +45,7 @@ def _name(given: dict[str, Any]) -> str:
     return name
 
 
-async def _start(node: Node, given: dict[str, Any], client_id: str) -> Result:
+async def _start(node: Node, given: dict[str, Any], client_id: str, *, by_object: bool) -> Result:
     name = _name(given)
     if node.faults.has("die-on-plugin-start"):
         node.die()
@@ -54,7 +55,7 @@ async def _start(node: Node, given: dict[str, Any], client_id: str) -> Result:
         await asyncio.sleep(node.faults.seconds("slow-plugin-start", 5))
     # An absolute name stays as it is.
     path = str(node.lightning_dir / "plugins" / name)
-    await node.plugins.start(path, given, client_id)
+    await node.plugins.start(path, given if by_object else None, client_id)
     return {"command": "start", "plugins": node.plugins.listing()}
 
 

@@ -157,12 +157,12 @@ class Plugins:
 
     # -- plugin start, plugin stop ----------------------------------------------------------------------------
 
-    async def start(self, path: str, options: dict[str, Any], client_id: str) -> None:
+    async def start(self, path: str, options: dict[str, Any] | None, client_id: str) -> None:
         """Start one plugin while the node runs and wait until it is active.
 
         Args:
             path: of the plugin, already made absolute.
-            options: members of the request beside `subcommand` and `plugin`.
+            options: members of the request beside `subcommand` and `plugin`; None when it was a list.
             client_id: id of the request, which becomes part of the id of getmanifest.
 
         Raises:
@@ -180,6 +180,10 @@ class Plugins:
         plugin.started_by_rpc = True
         try:
             await self._spawn(plugin)
+        except OSError as error:
+            self.all.remove(plugin)
+            raise RpcError(PLUGIN_ERROR, f"{plugin.path}: opening pipe: {error.strerror}") from None
+        try:
             await self._get_manifest(plugin, client_id)
             if plugin.manifest is not None and not plugin.dynamic:
                 raise PluginFailedError("Not a dynamic plugin", "info")
@@ -188,12 +192,10 @@ class Plugins:
                 # What the real one does here: it never sends init, never answers, and stops waiting for others.
                 self.init_wait_broken.set()
                 await asyncio.Event().wait()
-            for line in pluginstart_lines(plugin.path, self.node.options, options):
-                self.node.options.set_line(line)
+            if options is not None:
+                self.node.options.started += pluginstart_lines(plugin.path, self.node.options, options)
+                self.node.crash_on_orphans()
             await self._init(plugin)
-        except OSError as error:
-            self.all.remove(plugin)
-            raise RpcError(PLUGIN_ERROR, f"{plugin.path}: opening pipe: {error.strerror}") from None
         except TimeoutError:
             step = "getmanifest" if plugin.manifest is None else "init"
             failure = PluginFailedError(f"timed out before replying to {step}")

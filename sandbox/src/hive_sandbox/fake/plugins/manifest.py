@@ -135,8 +135,6 @@ def _option(entry: dict[str, Any], plugin: str) -> Option:
     if multi:
         known = f"multi-{known}"
         default = None if default is None else [default]
-    if kind == "bool" and default is None:
-        default = False
     if kind == "flag":
         default = None
     return Option(
