@@ -138,6 +138,8 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # ansible-core has
             self._unreachable(node, found)
             return
         for line in event_lines(action, node, result.task.get_name().strip(), found, time.monotonic() - begun):
+            if action.endswith("debug") and line.text in self._told:
+                continue
             self._told.append(line.text)
             self._show(line)
         if result.task.diff or found.get("diff"):

@@ -56,7 +56,7 @@ def plan(
             continue
         if node in spoiled or "" in spoiled:
             continue
-        step = node_plan(seen, after, manifests)
+        step = node_plan(seen, after, manifests, str(policy.get("rollout") or ""))
         if step["action"] != "none" or not seen["lightningd"]["running"]:
             refused += guards.guard(node, seen, step["before"], after, manifests, policy)
         nodes[node] = step
@@ -102,15 +102,16 @@ def digest(plan_: Json) -> str:
     return hashlib.sha256(json.dumps(runs, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def node_plan(seen: Json, after: Stack, manifests: Mapping[str, Json]) -> Json:
-    """The plan of one reachable node."""
-    before = normal(seen.get("stack") or [])
+def node_plan(seen: Json, after: Stack, manifests: Mapping[str, Json], rollout: str) -> Json:
+    """The plan of one reachable node; ``rollout`` is the interrupted run that is taken up, "" for none."""
+    before = normal(running_stack(seen))
     after = normal(after)
     transaction = seen.get("transaction")
     steps: list[str] = []
     if transaction:
         origin = normal(transaction.get("previous") or [])
-        forward = transaction.get("phase") in ("open", "switched")
+        own = rollout != "" and transaction.get("rollout") == rollout
+        forward = own and transaction.get("phase") in ("open", "switched")
         resumes = forward and same_stack(transaction.get("target") or [], after)
         action = "resume" if resumes else "revert"
         begun = f"switch {transaction['id']} of rollout {transaction.get('rollout')} ({transaction.get('phase')})"
@@ -121,6 +122,9 @@ def node_plan(seen: Json, after: Stack, manifests: Mapping[str, Json]) -> Json:
         if action == "none" and drifted(seen):
             action = "change"
             steps.append("put hive.conf back to what was confirmed")
+        elif action == "none" and rollout and (seen.get("lock") or {}).get("rollout") == rollout:
+            action = "resume"
+            steps.append(f"give back the lock of rollout {rollout}")
     if action != "none":
         steps += sentences(before, after, seen)
     return {
@@ -132,6 +136,13 @@ def node_plan(seen: Json, after: Stack, manifests: Mapping[str, Json]) -> Json:
         "restart": guards.restart_reason(seen, before, after),
         "rollback": guards.rollback_class(before, after, manifests),
     }
+
+
+def running_stack(seen: Json) -> Stack:
+    """What the node runs. Plugins that are installed but disabled are known only to the journal's stable stack."""
+    active: Stack = seen.get("stack") or []
+    stable: Stack = seen.get("stable_stack") or []
+    return stable if same_stack([item for item in stable if item.get("enabled", True)], active) else active
 
 
 def normal(stack: Sequence[Mapping[str, Any]]) -> Stack:

@@ -67,14 +67,21 @@ def _answers(node: str, seen: Json, policy: Json) -> Iterator[Finding]:
 
 def _lock(node: str, seen: Json, policy: Json) -> Iterator[Finding]:
     lock = seen.get("lock")
-    if not lock or policy.get("break_lock") or lock.get("rollout") == policy.get("rollout"):
+    if not lock or lock.get("rollout") == policy.get("rollout"):
         return
-    state = "a stale lock" if lock.get("stale") else "a lock"
-    yield (
-        "locked",
-        f"{node} holds {state} of {lock.get('owner') or 'nobody'} (rollout {lock.get('rollout')}): wait for that run "
-        "to end, or run again with -e hive_break_lock=true when you know that it is dead.",
-    )
+    holder = f"rollout {lock.get('rollout')} of {lock.get('owner') or 'nobody'}"
+    if not lock.get("stale"):
+        yield (
+            "locked",
+            f"{node} is held by {holder}: wait for that run to end, or end it with playbooks/confirm.yml or "
+            "playbooks/rollback.yml when you know that it is dead.",
+        )
+    elif not policy.get("break_lock"):
+        yield (
+            "stale-lock",
+            f"{node} has the stale lock of {holder}: when you know that it is dead, run again with "
+            "-e hive_break_lock=true.",
+        )
 
 
 def _problems(node: str, seen: Json, policy: Json) -> Iterator[Finding]:

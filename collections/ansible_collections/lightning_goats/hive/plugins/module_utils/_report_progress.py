@@ -37,6 +37,9 @@ def event_lines(action: str, node: str, task: str, result: Mapping[str, Any], se
     told = result.get("lines")
     if ours and isinstance(told, list):
         return [Line("", str(line)) for line in told]
+    if action.rpartition(".")[2] == "debug":
+        message = result.get("msg")
+        return [Line("", str(line)) for line in (message if isinstance(message, list) else [message]) if line]
     if not result.get("changed"):
         return []
     said = str(result.get("msg") or "").strip()

@@ -90,6 +90,14 @@ def test_option_values_compare_as_lightningd_writes_them() -> None:
     assert one(seen, wanted)["nodes"]["alpha"]["action"] == "none"
 
 
+def test_a_disabled_plugin_is_known_from_the_journal() -> None:
+    wanted = [item(COMMS), item(HIVE, enabled=False)]
+    seen = observation(stack=[item(COMMS)], stable_stack=wanted)
+    assert one(seen, wanted)["nodes"]["alpha"]["action"] == "none"
+    died = observation(stack=[], stable_stack=wanted)
+    assert one(died, wanted)["nodes"]["alpha"]["action"] == "install"
+
+
 def test_drift_is_put_right() -> None:
     seen = observation(stack=FULL)
     seen["managed_config"]["drift"] = True
@@ -149,6 +157,11 @@ class TestRefusals:
             (
                 "locked",
                 {"lock": {"owner": "ann", "rollout": "r0", "since": 1, "expires_at": 2, "stale": False}},
+                "playbooks/confirm.yml",
+            ),
+            (
+                "stale-lock",
+                {"lock": {"owner": "ann", "rollout": "r0", "since": 1, "expires_at": 2, "stale": True}},
                 "hive_break_lock",
             ),
             (
@@ -189,8 +202,10 @@ class TestRefusals:
 
     def test_own_lock_and_broken_lock_pass(self) -> None:
         lock = {"owner": "ann", "rollout": "r1", "since": 1, "expires_at": 2, "stale": False}
+        stale = {**lock, "rollout": "r0", "stale": True}
         assert codes(one(observation(lock=lock), FULL)) == []
-        assert codes(one(observation(lock={**lock, "rollout": "r0"}), FULL, break_lock=True)) == []
+        assert codes(one(observation(lock=stale), FULL, break_lock=True)) == []
+        assert codes(one(observation(lock={**stale, "stale": False}), FULL, break_lock=True)) == ["locked"]
 
     def test_a_restart_needs_permission(self) -> None:
         seen = observation(stack=[item(COMMS)])
@@ -253,6 +268,7 @@ class TestUnfinished:
             ("switched", FULL, "resume"),
             ("reverting", FULL, "revert"),
             ("switched", [item(COMMS)], "revert"),
+            ("revert-failed", FULL, "revert"),
         ],
     )
     def test_an_open_switch_is_resumed_or_undone(self, phase: str, target: list[Json], action: str) -> None:
@@ -260,6 +276,15 @@ class TestUnfinished:
         step = one(seen, FULL)["nodes"]["alpha"]
         assert step["action"] == action
         assert step["before"] == []
+
+    def test_the_switch_of_a_foreign_run_is_undone(self) -> None:
+        seen = observation(stack=FULL, transaction={**self.transaction("switched", FULL), "rollout": "r0"})
+        assert one(seen, FULL)["nodes"]["alpha"]["action"] == "revert"
+
+    def test_a_lock_left_by_the_interrupted_run_is_given_back(self) -> None:
+        lock = {"owner": "ann", "rollout": "r1", "since": 1, "expires_at": 2, "stale": False}
+        step = one(observation(stack=FULL, lock=lock), FULL)["nodes"]["alpha"]
+        assert (step["action"], step["steps"]) == ("resume", ["give back the lock of rollout r1"])
 
     def test_unfinished_nodes_come_first_and_together(self) -> None:
         seen = {name: observation(name) for name in ("alpha", "bravo", "charlie", "delta")}
