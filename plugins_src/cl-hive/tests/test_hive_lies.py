@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from cl_hive.protocol import frames, messages, records
+from cl_hive.protocol.registry import MessageSpec
 from cl_hive.testing import Network, admission, full_sync, item, node_id, signature, signed_by
 
 Fleet = Callable[..., Network]
@@ -27,7 +28,7 @@ def untouched(network: Network) -> bool:
     return all(network.nodes[n].members() == {"alpha", "bravo", "charlie"} for n in ("alpha", "bravo", "charlie"))
 
 
-def say(network: Network, sender: str, target: str, spec: messages.MessageSpec, payload: dict[str, Any]) -> None:
+def say(network: Network, sender: str, target: str, spec: MessageSpec, payload: dict[str, Any]) -> None:
     network.forge(sender, target, spec.number, payload)
     network.run(2)
 

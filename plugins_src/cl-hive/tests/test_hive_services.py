@@ -10,7 +10,7 @@ import pytest
 from cl_hive.migrations import MIGRATIONS
 from cl_hive.protocol import features, messages
 from cl_hive.protocol.canonical import canonical_json
-from cl_hive.protocol.registry import Rate
+from cl_hive.protocol.registry import MessageSpec, Rate
 from cl_hive.services import vpn
 from cl_hive.services.gossip import RELAY_TTL, reason_to_speak, relayed
 from cl_hive.services.lightning import Lightning
@@ -105,7 +105,7 @@ def test_counters_are_sorted() -> None:
         ("vpn-preferred", "all", "10.8.0.5", messages.GOSSIP, "accept"),
     ],
 )
-def test_the_vpn_gate(mode: str, required: str, address: str, spec: messages.MessageSpec, expected: str) -> None:
+def test_the_vpn_gate(mode: str, required: str, address: str, spec: MessageSpec, expected: str) -> None:
     subnets = ("10.8.0.0/24", "fd00::/8")
     assert vpn.verdict(mode, frozenset(required.split(",")), subnets, address, spec) == expected
 

@@ -184,7 +184,8 @@ def test_what_is_no_record_is_refused(document: Any) -> None:
 
 def test_a_record_with_a_member_tier_is_refused(record: MembershipRecord) -> None:
     """Nobody joins as a full member; that takes a promotion."""
-    for change in ({"tier": "member"}, {"ticket": {}}, {"consent": {}}, {"signature": ""}):
+    changes: list[dict[str, Any]] = [{"tier": "member"}, {"ticket": {}}, {"consent": {}}, {"signature": ""}]
+    for change in changes:
         with pytest.raises(RecordError):
             records.parse({**record.document(), **change})
 
