@@ -70,10 +70,23 @@ def _skip(text: str, at: int, characters: str) -> int:
     return at
 
 
-class Stream:
-    """Cuts what arrives into messages. Text that is no JSON stays where it is: nothing behind it is ever seen."""
+class NotJsonError(Exception):
+    """Words before JSON: the text that was to be a message."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
+class Stream:
+    """Cuts what arrives into messages.
+
+    lightningd takes words that stand alone for the beginning of something and waits for the rest. Once JSON follows
+    them it cannot be: with `strict` that is an error, without it nothing behind the words is ever seen.
+    """
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self._strict = strict
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._pending = ""
 
@@ -81,6 +94,7 @@ class Stream:
         """Take bytes and give the messages that are complete now.
 
         Raises:
+            NotJsonError: words and then JSON, on a strict stream.
             OverflowError: more than MAX_PENDING_CHARACTERS are waiting for the end of one message.
         """
         self._pending += self._utf8.decode(data)
@@ -91,6 +105,8 @@ class Stream:
             try:
                 value, end = _decoder.raw_decode(self._pending)
             except ValueError:
+                if self._strict and self._pending[0] not in "{[" and "{" in self._pending:
+                    raise NotJsonError(self._pending) from None
                 if len(self._pending) > MAX_PENDING_CHARACTERS:
                     raise OverflowError("message too long") from None
                 return

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from ..node import Node
     from ..rpc import Request
 
+_MODES = "should be 'must-create', 'must-replace', 'create-or-replace', 'must-append', or 'create-or-append'"
+
 
 def _key(value: Any) -> Key:
     parts = value if isinstance(value, list) else [value]
@@ -21,12 +23,20 @@ def _key(value: Any) -> Key:
     return tuple(string(part) for part in parts)
 
 
+def _hex_or_nothing(value: Any) -> bytes | None:
+    """Take hex; what is none counts as not given, as lightningd has it."""
+    try:
+        return hex_bytes(value)
+    except BadValueError:
+        return None
+
+
 @command(
     "datastore",
     Param("key", _key),
     Param("string", string, None),
-    Param("hex", hex_bytes, None),
-    Param("mode", one_of("unknown mode", *MODES), "must-create"),
+    Param("hex", _hex_or_nothing, None),
+    Param("mode", one_of(_MODES, *MODES), "must-create"),
     Param("generation", number, None),
 )
 async def datastore(node: Node, request: Request) -> Result:

@@ -389,9 +389,12 @@ class Plugins:
 
     # -- the end ----------------------------------------------------------------------------------------------
 
-    def _on_end(self, plugin: Plugin) -> None:
-        """React to the end of the plugin's stdout: the plugin is dead, whether it knows it or not."""
+    def _on_end(self, plugin: Plugin, reason: str) -> None:
+        """React to the end of the plugin's stdout, or of its sense: it is dead, whether it knows it or not."""
         if plugin.state is State.DEAD:
+            return
+        if reason:
+            self._fail_whatever_waits(plugin, reason)
             return
         before = plugin.state
         self._remove(plugin)

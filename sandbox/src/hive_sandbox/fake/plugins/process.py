@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from ..errors import PLUGIN_TERMINATED
-from ..jsontext import Message, Stream, dumps, parse
+from ..jsontext import Message, NotJsonError, Stream, dumps, parse
 from .manifest import Manifest
 
 _READ_BYTES = 1 << 20
@@ -67,9 +67,15 @@ class Plugin:
         environment: dict[str, str],
         directory: Path,
         on_message: Callable[[Plugin, Message], None],
-        on_end: Callable[[Plugin], None],
+        on_end: Callable[[Plugin, str], None],
     ) -> int:
         """Start the process and return its pid.
+
+        Args:
+            environment: of the process.
+            directory: it starts in.
+            on_message: gets every message it writes.
+            on_end: called once when its stdout has ended, or with a reason when it writes what is no JSON.
 
         Raises:
             OSError: it cannot be executed.
@@ -123,18 +129,21 @@ def terminated(identifier: str) -> Message:
 
 class _Reader(asyncio.Protocol):
     def __init__(
-        self, plugin: Plugin, on_message: Callable[[Plugin, Message], None], on_end: Callable[[Plugin], None]
+        self, plugin: Plugin, on_message: Callable[[Plugin, Message], None], on_end: Callable[[Plugin, str], None]
     ) -> None:
         self._plugin, self._on_message, self._on_end = plugin, on_message, on_end
-        self._stream = Stream()
+        self._stream = Stream(strict=True)
 
     def data_received(self, data: bytes) -> None:
-        for message in self._stream.feed(data):
-            self._on_message(self._plugin, message)
+        try:
+            for message in self._stream.feed(data):
+                self._on_message(self._plugin, message)
+        except NotJsonError as error:
+            self._on_end(self._plugin, f"Failed to parse RPC JSON response '{error.text}'")
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
-        self._on_end(self._plugin)
+        self._on_end(self._plugin, "")
 
 
 def environment(version: str) -> dict[str, str]:
