@@ -16,7 +16,6 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_stack i
     Refusal,
     Stack,
     same_stack,
-    text_options,
     version_key,
 )
 
@@ -146,14 +145,14 @@ def running_stack(seen: Json) -> Stack:
 
 
 def normal(stack: Sequence[Mapping[str, Any]]) -> Stack:
-    """A resolved stack with exactly the keys of the wire form and its option values as text."""
+    """A resolved stack with exactly the keys of the wire form."""
     return [
         {
             "name": item["name"],
             "version": item["version"],
             "digest": item["digest"],
             "enabled": bool(item.get("enabled", True)),
-            "options": dict(sorted(text_options(item).items())),
+            "options": dict(sorted((item.get("options") or {}).items())),
         }
         for item in stack
     ]
@@ -192,13 +191,13 @@ def sentences(before: Stack, after: Stack, seen: Json) -> list[str]:
     new = {item["name"]: item for item in after}
     staged = set(guards.to_stage(seen, after))
     lines = [f"stage {label(item)}" for item in after if item["digest"] in staged]
-    touched = [item for item in before if new.get(item["name"]) != item]
+    touched = [item for item in before if not same_item(item, new.get(item["name"]))]
     if touched:
         lines.append("back up the data of " + ", ".join(item["name"] for item in touched))
     lines += [f"stop {label(item)}" for item in reversed(touched) if item["enabled"]]
     for item in after:
         was = old.get(item["name"])
-        if was == item:
+        if was is not None and same_item(was, item):
             continue
         if not item["enabled"]:
             lines.append(f"keep {label(item)} disabled")
@@ -213,16 +212,23 @@ def sentences(before: Stack, after: Stack, seen: Json) -> list[str]:
     return lines
 
 
+def same_item(one: Mapping[str, Any], other: Mapping[str, Any] | None) -> bool:
+    """Whether one plugin stays as it is."""
+    return other is not None and same_stack([one], [other])
+
+
 def label(item: Mapping[str, Any]) -> str:
     """A release for people: name, version and the digest it is known by."""
     return f"{item['name']} {item['version']} ({item['digest'][:12]})"
 
 
-def shown(option: str, value: str | None) -> str:
+def shown(option: str, value: Any) -> str:
     """An option's value as the plan may show it."""
     if value is None:
         return "default"
-    return "(hidden)" if any(word in option.split("-") for word in SECRET_WORDS) else value
+    if any(word in option.split("-") for word in SECRET_WORDS):
+        return "(hidden)"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def describe(plan_: Json) -> list[str]:

@@ -3,7 +3,8 @@
 """From the stack an operator writes to the resolved stack that everything else works with. Pure, controller only.
 
 Wanted (inventory): ``[{"name": "cl-hive", "version": "0.1.0", "enabled": true, "options": {...}}]``, in any order.
-Resolved (wire form): the same with ``digest``, in start order, option values as text, nothing left to look up.
+Resolved (wire form): the same with ``digest``, in start order, option values in the types of
+their manifest, nothing left to look up.
 """
 
 from __future__ import annotations
@@ -127,42 +128,41 @@ def _not_on_the_shelf(name: str, version: str, shelf: Shelf) -> tuple[str, str]:
     )
 
 
-def check_options(manifest: Json, options: Mapping[str, Any]) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """The options as text for lightningd's config, and (code, message) for each that the plugin would not take."""
+def check_options(manifest: Json, options: Mapping[str, Any]) -> tuple[Json, list[tuple[str, str]]]:
+    """The options in their types, and (code, message) for each that the plugin would not take."""
     known = {option["name"]: option for option in manifest["options"]}
     plugin = f"{manifest['name']} {manifest['version']}"
-    result: dict[str, str] = {}
+    result: Json = {}
     problems: list[tuple[str, str]] = []
     for name in sorted(options):
         if name not in known:
             names = ", ".join(sorted(known)) or "none"
             problems.append(("unknown-option", f"{plugin} has no option {name} (it has: {names}): correct hive_stack."))
             continue
-        text, problem = option_text(known[name]["type"], options[name])
+        value, problem = option_value(known[name]["type"], options[name])
         if problem:
             problems.append(("bad-option-value", f"Option {name} of {plugin} {problem}"))
-        elif text is not None:
-            result[name] = text
+        elif value is not None:
+            result[name] = value
     return result, problems
 
 
-def option_text(kind: str, value: Any) -> tuple[str | None, str]:
-    """(text, problem) of one option value; the text is None for a flag that is off.
+def option_value(kind: str, value: Any) -> tuple[Any, str]:
+    """(value, problem) of one option in the type its manifest gives it; the value is None for a flag that is off.
 
-    Booleans become true/false, numbers their digits. Line ends are refused: they would write a second config line.
+    Line ends are refused: they would write a second line into lightningd's config.
     """
     if kind in ("bool", "flag"):
         word = str(value).lower() if isinstance(value, (bool, str, int)) else ""
         if word not in TRUE | FALSE:
             return None, f"is true or false, not {value!r}: correct hive_stack."
-        if kind == "flag":
-            return ("true", "") if word in TRUE else (None, "")
-        return ("true" if word in TRUE else "false"), ""
+        return (word in TRUE or None) if kind == "flag" else word in TRUE, ""
     if kind == "int":
         text = "" if isinstance(value, bool) or not isinstance(value, (int, str)) else str(value).strip()
-        if not text.lstrip("-").isascii() or not text.lstrip("-").isdigit():
+        digits = text.removeprefix("-")
+        if not (digits.isascii() and digits.isdigit()):
             return None, f"is a whole number, not {value!r}: correct hive_stack."
-        return str(int(text)), ""
+        return int(text), ""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return None, f"is text, not {value!r}: correct hive_stack."
     if any(ord(char) < 32 for char in str(value)) or str(value) != str(value).strip():

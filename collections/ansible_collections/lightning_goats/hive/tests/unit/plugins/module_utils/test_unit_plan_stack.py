@@ -51,13 +51,13 @@ def test_a_stack_is_resolved_in_start_order() -> None:
     }
 
 
-def test_option_values_become_config_text() -> None:
+def test_option_values_get_the_types_of_the_manifest() -> None:
     options = {"cl-hive-comms-limit": 7, "cl-hive-comms-enabled": False, "cl-hive-comms-mode": "lite"}
     stack, refusals = stacks.resolve("alpha", [wanted(options=options)], shelf())
     assert refusals == []
     assert stack[0]["options"] == {
-        "cl-hive-comms-enabled": "false",
-        "cl-hive-comms-limit": "7",
+        "cl-hive-comms-enabled": False,
+        "cl-hive-comms-limit": 7,
         "cl-hive-comms-mode": "lite",
     }
 
@@ -108,11 +108,19 @@ def test_two_plugins_with_one_method_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "value", "text"),
-    [("flag", True, "true"), ("flag", False, None), ("bool", "Yes", "true"), ("int", " 5 ", "5"), ("string", 5, "5")],
+    ("kind", "value", "taken"),
+    [
+        ("flag", True, True),
+        ("flag", "no", None),
+        ("bool", "Yes", True),
+        ("bool", 0, False),
+        ("int", " 5 ", 5),
+        ("int", "-5", -5),
+        ("string", 5, "5"),
+    ],
 )
-def test_values_that_are_taken(kind: str, value: Any, text: str | None) -> None:
-    assert stacks.option_text(kind, value) == (text, "")
+def test_values_that_are_taken(kind: str, value: Any, taken: Any) -> None:
+    assert stacks.option_value(kind, value) == (taken, "")
 
 
 @pytest.mark.parametrize(
