@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hive_kit.app import Application, Context
+from hive_kit.app import Application, Context, Json
 from hive_kit.errors import RefusedError, UnavailableError
 from hive_kit.health import Check
 
@@ -49,6 +49,10 @@ class Archon(Application):
             Check(COMMS, there, "" if there else f"{COMMS} does not answer; start it"),
             Check("identity", not foreign, detail, critical=True),
         )
+
+    def on_plugins_changed(self, _: Json) -> None:
+        """lightningd started or stopped a plugin: look for comms now instead of at the next time."""
+        self.context.siblings.wake()
 
     def _require_comms(self) -> None:
         # Asked of lightningd, not of comms: at start-up comms may still be busy with its own init, and that is fine.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from hive_kit.app import PluginSpec
+from hive_kit.app import PluginSpec, Subscription
 from hive_kit.plugin import run
 from hive_kit.siblings import Probe
 
@@ -23,6 +23,10 @@ SPEC = PluginSpec[Archon](
     database=DATABASE,
     database_option=DB_PATH,
     health_rpc="hive-archon-health",
+    subscriptions=(
+        Subscription("plugin_started", Archon.on_plugins_changed),
+        Subscription("plugin_stopped", Archon.on_plugins_changed),
+    ),
     requires=(COMMS,),
     probes=(Probe(COMMS, COMMS_PROBE, (("action", "get"),)),),
 )
