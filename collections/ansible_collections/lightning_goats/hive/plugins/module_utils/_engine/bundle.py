@@ -1,0 +1,58 @@
+"""The engine as one file that runs without Ansible: a zip of its own sources, the same bytes wherever it is made."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import io
+import zipfile
+from typing import Any
+
+from .errors import HiveError
+
+PACKAGE = "hive_engine"
+FILES = (
+    "_config", "_rpc", "_slots", "_sqlite", "_engine", "_engine.backups", "_engine.builtins", "_engine.bundle", "_engine.channels",
+    "_engine.cli", "_engine.deadman", "_engine.errors", "_engine.files", "_engine.guard", "_engine.journal", "_engine.lightningd",
+    "_engine.lock", "_engine.machine", "_engine.node", "_engine.observe", "_engine.options", "_engine.plugins", "_engine.processes",
+    "_engine.proof", "_engine.record", "_engine.request", "_engine.revert", "_engine.runtimes", "_engine.session", "_engine.stacks",
+    "_engine.steps", "_engine.switch", "_engine.validate",
+)  # fmt: skip
+EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def source_of(name: str) -> str:
+    """Return the source of a module of ours through its loader, which also reads from Ansible's zip and from our own.
+
+    Raises:
+        HiveError: the module was not shipped.
+    """
+    full = f"{__package__.rpartition('.')[0]}.{name}"
+    spec = importlib.util.find_spec(full)
+    loader: Any = spec.loader if spec is not None else None
+    source = loader.get_source(full) if hasattr(loader, "get_source") else None
+    if source is None:
+        raise HiveError(f"the engine cannot find its own part {name}; the collection is incomplete, install it again", "engine-incomplete")
+    return str(source)
+
+
+@functools.lru_cache(maxsize=1)
+def engine_archive() -> tuple[bytes, str]:
+    """Return the archive and its digest."""
+    # Nothing else imports the program the archive starts with, and Ansible ships only what something imports.
+    from .cli import main as program
+
+    main = f"from {PACKAGE}.{program.__module__.partition('module_utils.')[2] or '_engine.cli'} import {program.__name__} as run"
+    members = {f"{PACKAGE}/__init__.py": "", "__main__.py": f"{main}\n\nraise SystemExit(run())\n"}
+    for name in FILES:
+        spec = "/".join(name.split("."))
+        members[f"{PACKAGE}/{spec}/__init__.py" if name == "_engine" else f"{PACKAGE}/{spec}.py"] = source_of(name)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(members):
+            info = zipfile.ZipInfo(path, EPOCH)
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, members[path])
+    content = buffer.getvalue()
+    return content, hashlib.sha256(content).hexdigest()[:16]

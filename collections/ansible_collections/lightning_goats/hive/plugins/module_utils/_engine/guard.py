@@ -1,0 +1,353 @@
+"""What must hold before anything is changed. Everything here only looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import _config
+from .._slots import Slot, describe, find_slot, list_slots, verify_slot
+from .._sqlite import user_version
+from . import channels as ch
+from .builtins import BUILTIN
+from .errors import HiveError
+from .machine import Machine, PluginList
+from .observe import active_stack, database_path, free_bytes, options_of
+from .options import Memory, members, remember, unsettable
+from .processes import Identity
+from .request import Request
+from .stacks import (
+    Plan,
+    Stack,
+    active_items,
+    check_clashes,
+    check_matrix,
+    check_options,
+    option_kinds,
+    plan_switch,
+    same,
+    version_key,
+)
+from .validate import ConfigFiles, validate
+
+Manifests = dict[str, dict[str, Any]]
+
+
+@dataclass
+class Look:
+    """The node at one moment, as the engine needs it.
+
+    Attributes:
+        stack: what runs from our slots now.
+        unhealthy: names of our running plugins that do not report ok or degraded.
+        unowned: options in the configuration that belong to no loaded plugin at this moment.
+        argv: how lightningd was started.
+    """
+
+    who: Identity
+    argv: list[str]
+    info: dict[str, Any]
+    listed: PluginList
+    methods: set[str]
+    configs: dict[str, dict[str, Any]]
+    channels: list[dict[str, Any]]
+    by_entry: dict[str, Slot]
+    stack: Stack
+    unhealthy: set[str] = field(default_factory=set)
+    unowned: set[str] = field(default_factory=set)
+
+    @property
+    def channel_states(self) -> dict[str, str]:
+        return {ch.key_of(channel): channel["state"] for channel in self.channels}
+
+
+def look(machine: Machine, ready_seconds: float) -> Look:
+    """Look at a node once.
+
+    Raises:
+        NodeDownError: lightningd does not answer.
+        HiveError: a plugin of it is still not active after `ready_seconds`.
+    """
+    info = machine.rpc.call("getinfo")
+    who = machine.identity()
+    if who is None:
+        raise HiveError(
+            f"lightningd of {machine.node.name} answers but its process cannot be found; run on its machine, or as root (hive_become)", "no-process"
+        )
+    listed = machine.wait_ready(ready_seconds)
+    by_entry = {slot.inside(machine.node): slot for slot in list_slots(machine.node) if slot.complete}
+    _, options = _config.parse_include(_config.read_config(machine.node.include_file, {}) or "")
+    active = {path for path, item in listed.items() if item["active"]}
+    result = Look(
+        who=who, argv=machine.runtime.lightningd_argv(who), info=info, listed=listed, methods=machine.methods(),
+        configs=machine.configs(), channels=ch.channel_facts(machine.rpc.call("listpeerchannels")["channels"]),
+        by_entry=by_entry, stack=active_stack(by_entry, active, options),
+    )  # fmt: skip
+    result.unowned = configured_names(machine, result.argv) - set(result.configs)
+    for path, slot in by_entry.items():
+        if path in active:
+            report = machine.health(str(slot.manifest["health_rpc"]), 3.0)
+            if report is None or report["status"] == "failed":
+                result.unhealthy.add(slot.name)
+    return result
+
+
+def ours_running(machine: Machine, listed: PluginList, name: str) -> list[str]:
+    """Return the paths of running plugins that come from the slots of one plugin, complete or not."""
+    prefix = machine.node.to_inside(machine.node.slots_dir / name) + "/"
+    return [path for path in listed if path.startswith(prefix)]
+
+
+class Guard:
+    """The checks of one switch, in the order in which an operator would want to hear of them."""
+
+    def __init__(self, machine: Machine, request: Request, seen: Look, target: Stack, manifests: Manifests) -> None:
+        self.machine = machine
+        self.node = machine.node
+        self.request = request
+        self.seen = seen
+        self.target = target
+        self.manifests = manifests
+
+    def stack(self) -> None:
+        """Refuse a stack that cannot stand by itself."""
+        for item in active_items(self.target):
+            check_options(item, self.manifests[item["digest"]])
+        check_matrix(self.target, self.manifests)
+        check_clashes(self.target, self.manifests)
+
+    def lightningd(self) -> None:
+        """Refuse the wrong node, the wrong network, an old lightningd, one that is behind the chain."""
+        info, node = self.seen.info, self.node
+        if node.node_id and info["id"] != node.node_id:
+            raise HiveError(
+                f"{node.name} answers as node {info['id']}, the inventory expects {node.node_id}; correct hive_node_id or hive_lightning_dir",
+                "wrong-node",
+            )
+        network = "bitcoin" if node.network == "mainnet" else node.network
+        if info["network"] != network:
+            raise HiveError(f"{node.name} runs on {info['network']}, the inventory says {node.network}; correct hive_network", "wrong-network")
+        behind = [str(value) for key, value in info.items() if key in ("warning_bitcoind_sync", "warning_lightningd_sync")]
+        if behind:
+            raise HiveError(f"{node.name} is still syncing ({behind[0]}); wait until it has caught up and run again", "not-synced")
+        conf = _config.explicit_conf(self.seen.argv)
+        if conf and Path(conf) != Path(node.to_inside(node.config_file)) and Path(conf).resolve() != node.config_file:
+            raise HiveError(f"lightningd of {node.name} reads {conf}; set hive_config_file to that file", "wrong-config")
+        for item in active_items(self.target):
+            needs = str(self.manifests[item["digest"]]["requires"].get("cln", ""))
+            if needs and version_key(info["version"].split("-")[0]) < version_key(needs):
+                raise HiveError(
+                    f"{item['name']} {item['version']} needs lightningd {needs} or newer, {node.name} runs {info['version']}; upgrade it first",
+                    "old-lightningd",
+                )
+
+    def window(self) -> None:
+        """Refuse while a payment in flight could expire before we are done."""
+        flying = ch.pending(self.seen.channels)
+        if flying["nearest_expiry"] is None:
+            return
+        seconds = self.request.deadman_seconds + self.request.timeouts.worst * max(1, len(self.target))
+        needed = ch.blocks_needed(seconds, self.request.htlc_margin_blocks)
+        left = int(flying["nearest_expiry"]) - int(self.seen.info["blockheight"])
+        if left < needed:
+            raise HiveError(
+                f"a payment in flight on {self.node.name} expires in {left} blocks and a switch may need {needed}; "
+                "wait until it has settled and run again",
+                "htlc-expiry", blocks_left=left, blocks_needed=needed,
+            )  # fmt: skip
+
+    def disk(self) -> None:
+        """Refuse when the journal, the backup or lightningd itself could run out of room."""
+        databases = sum(
+            path.stat().st_size
+            for path in (database_path(self.node, manifest, options_of(self.seen.configs)) for manifest in self.manifests.values())
+            if path.is_file()
+        )
+        needed = self.request.min_free_bytes + databases
+        free = free_bytes(self.node.state_dir)
+        if free < needed:
+            raise HiveError(
+                f"{self.node.name} has {free // 1048576} MiB free at {self.node.state_dir} and a switch with its backup needs "
+                f"{needed // 1048576} MiB; free some space and run again",
+                "disk-full", free_bytes=free, needed_bytes=needed,
+            )  # fmt: skip
+
+    def names(self) -> None:
+        """Refuse a release that registers a name that is taken: by a plugin an error, by lightningd itself a crash."""
+        mine: set[str] = set()
+        for path, slot in self.seen.by_entry.items():
+            if path in self.seen.listed:
+                mine |= set(slot.manifest["rpc_methods"])
+        taken = self.seen.methods - mine
+        options = self.seen.configs
+        slots_root = self.node.to_inside(self.node.slots_dir) + "/"
+        for item in active_items(self.target):
+            manifest = self.manifests[item["digest"]]
+            # Commands of plugins that were switched off are no longer in `help`, but may come back: they count too.
+            clash = sorted(set(manifest["rpc_methods"]) & (taken | BUILTIN))
+            if clash:
+                whose = "lightningd itself, which would crash" if clash[0] in BUILTIN else "another plugin of this node"
+                raise HiveError(
+                    f"{item['name']} {item['version']} registers the method {clash[0]}, which belongs to {whose}; "
+                    "remove that plugin or build the release without the method",
+                    "method-clash", method=clash[0], plugin=item["name"],
+                )  # fmt: skip
+            for option in manifest["options"]:
+                config = options.get(option["name"])
+                if config is not None and not str(config.get("plugin", "")).startswith(slots_root):
+                    whose = f"the plugin {Path(config['plugin']).name}" if config.get("plugin") else "lightningd itself"
+                    raise HiveError(
+                        f"{item['name']} {item['version']} registers the option {option['name']}, which belongs to {whose}; "
+                        "remove that plugin or build the release without the option",
+                        "option-clash", option=option["name"], plugin=item["name"],
+                    )  # fmt: skip
+
+    def schemas(self) -> None:
+        """Refuse a release that cannot read the database that is there."""
+        for item in active_items(self.target):
+            manifest = self.manifests[item["digest"]]
+            path = database_path(self.node, manifest, options_of(self.seen.configs))
+            there = user_version(path, self.node.owner)
+            if there is None or there <= int(manifest["schema_version"]):
+                continue
+            writer = next(
+                (
+                    slot for slot in self.seen.by_entry.values()
+                    if slot.name == item["name"] and int(slot.manifest["schema_version"]) == there
+                ),
+                None,
+            )  # fmt: skip
+            readable_by = str(writer.manifest["readable_by"]) if writer else ""
+            if not readable_by or version_key(item["version"]) < version_key(readable_by):
+                raise HiveError(
+                    f"{item['name']} {item['version']} cannot read the database {path} (schema {there}, it knows up to "
+                    f"{manifest['schema_version']}); restore a backup set of its time first (restore.yml), or stay on a newer release",
+                    "schema-too-new", plugin=item["name"],
+                )  # fmt: skip
+
+    def slots(self, warm: set[str]) -> None:
+        """Prove that every slot is whole; run those named in `warm` once, so that a broken one is found while the old one works."""
+        for item in active_items(self.target):
+            slot = find_slot(self.node, item["name"], item["digest"])
+            verify_slot(slot)
+            if item["name"] in warm:
+                described = describe(self.machine.runtime, slot.inside(self.node), f"{slot.name} {slot.version}")
+                if described.get("version", slot.version) != slot.version:
+                    raise HiveError(f"the slot {slot.path} runs version {described['version']}, not {slot.version}; stage it again", "slot-changed")
+
+    def restart_reasons(self, plan: Plan, forgotten: set[str]) -> list[str]:
+        """Return why this switch cannot be done while lightningd runs; empty when it can.
+
+        Args:
+            forgotten: configured options of plugins that were stopped earlier in this life of lightningd.
+        """
+        reasons = []
+        include = self.node.to_inside(self.node.include_file)
+        orphans = (forgotten | self.seen.unowned) - set(self.seen.configs)
+        for change in plan.removals:
+            for path in ours_running(self.machine, self.seen.listed, change.name):
+                orphans |= remember(self.seen.configs, path, include).configured
+        for change in plan.changes:
+            if change.after is None:
+                continue
+            manifest = self.manifests[change.after["digest"]]
+            paths = ours_running(self.machine, self.seen.listed, change.name)
+            memory = remember(self.seen.configs, paths[0], include) if paths else Memory()
+            mine = {option["name"] for option in manifest["options"]}
+            dropped = memory.configured - mine
+            for name in unsettable(change.after["options"], manifest, memory):
+                reasons.append(f"lightningd cannot take back the value of {name} while it runs")
+            needed = members(change.after["options"], manifest, memory)
+            if needed and (orphans | dropped) - mine:
+                reasons.append(
+                    f"lightningd would crash if {sorted(needed)[0]} were given now, because it holds {sorted((orphans | dropped) - mine)[0]} "
+                    "of a plugin that is not loaded"
+                )
+            orphans = (orphans - mine) | dropped
+        for change in [*plan.removals, *plan.changes]:
+            for path in ours_running(self.machine, self.seen.listed, change.name):
+                if not self.seen.listed[path].get("dynamic", True):
+                    reasons.append(f"{change.name} is not dynamic, so lightningd cannot stop it")
+        return reasons
+
+
+def config_files(machine: Machine, seen: Look, target: Stack, manifests: Manifests) -> ConfigFiles:
+    """Return what a stack makes of the configuration files.
+
+    Values that `setconfig` persisted are cleared when their plugin is not in the stack (lightningd would refuse to start with
+    them) and when the stack sets that option itself.
+    """
+    node = machine.node
+    top = _config.read_config(node.config_file, {}) or ""
+    path = _config.setconfig_file(node.config_file, node.network_dir, bool(_config.explicit_conf(seen.argv)))
+    persisted = _config.read_config(path, {})
+    known = {option["name"] for slot in seen.by_entry.values() for option in slot.manifest["options"]}
+    kept: set[str] = set()
+    managed: set[str] = set()
+    for item in active_items(target):
+        kept |= {option["name"] for option in manifests[item["digest"]]["options"]}
+        managed |= set(item["options"])
+    cleared: dict[int, str] = {}
+    if persisted is not None:
+        persisted, cleared = _config.clear_options(persisted, (known - kept) | managed)
+    running = active_items(target)
+    if not running:
+        return ConfigFiles(None, _config.drop_include(top), persisted, cleared)
+    entries = {item["name"]: find_slot(node, item["name"], item["digest"]).inside(node) for item in running}
+    include = _config.render(target, entries, option_kinds(manifests, target))
+    return ConfigFiles(include, _config.add_include(top), persisted, cleared)
+
+
+def configured_names(machine: Machine, argv: list[str]) -> set[str]:
+    """Return the names of all options in the configuration files and on the command line."""
+    node = machine.node
+    lines = _config.all_lines(node.config_file, node.network_dir, bool(_config.explicit_conf(argv)), {})
+    names = {line.key for line in lines if line.key and not _config.include_target(line.text)}
+    return names | {word[2:].partition("=")[0] for word in argv if word.startswith("--")}
+
+
+def check(guard: Guard, plan: Plan, files: ConfigFiles, forgotten: set[str]) -> list[str]:
+    """Run every check; the cheap ones first, lightningd's own parser last.
+
+    Returns:
+        Why lightningd has to be restarted, which the operator has allowed; empty when it has not.
+
+    Raises:
+        HiveError: the first that does not hold.
+    """
+    guard.stack()
+    guard.lightningd()
+    guard.window()
+    guard.disk()
+    guard.names()
+    guard.slots({change.name for change in plan.changes})
+    guard.schemas()
+    reasons = guard.restart_reasons(plan, forgotten)
+    if reasons and not guard.request.allow_lightningd_restart:
+        raise HiveError(f"{reasons[0]}; allow it with -e hive_allow_lightningd_restart=true", "needs-restart", reasons=reasons)
+    validate(guard.machine, files, guard.seen.argv, guard.request.timeouts.validate)
+    return reasons
+
+
+def plan_from(seen: Look, target: Stack, manifests: Manifests, restart: set[str]) -> Plan:
+    """Return the plan from what runs now to the target; plugins in `restart` count as changed though nothing about them did."""
+    before = [item for item in seen.stack if item["name"] not in restart]
+    plan = plan_switch(before, target, manifests)
+    old = {item["name"]: item for item in seen.stack}
+    changes = [change if change.before is not None or change.name not in old else type(change)(change.name, old[change.name], change.after) for change in plan.changes]
+    gone = plan_switch([item for item in seen.stack if item["name"] in restart], target, manifests).removals
+    return Plan([*plan.removals, *gone], changes, plan.stop_first)
+
+
+def unchanged(seen: Look, target: Stack, stable: Stack | None, files: ConfigFiles, machine: Machine) -> bool:
+    """Whether the node already is, confirmed and healthy, what it should become."""
+    node = machine.node
+    return (
+        same(seen.stack, target)
+        and (same(stable, target) or (stable is None and not active_items(target)))
+        and not seen.unhealthy
+        and (_config.read_config(node.include_file, {}) == files.include)
+        and ((_config.read_config(node.config_file, {}) or "") == files.top)
+        and not files.cleared
+    )

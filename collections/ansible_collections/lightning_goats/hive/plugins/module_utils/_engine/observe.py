@@ -1,0 +1,314 @@
+"""Everything known of a node, in one look that changes nothing."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from .. import _config
+from .._slots import Slot, list_slots
+from .._sqlite import user_version
+from . import channels as ch
+from .builtins import BUILTIN
+from .deadman import watching
+from .errors import HiveError, NodeDownError, RpcRefusedError, RpcTimeoutError
+from .files import read_json
+from .journal import Journal, State
+from .lock import read_lock
+from .machine import Machine
+from .node import Node
+from .options import option_value
+from .processes import Identity, plugin_processes, rss_bytes
+
+HEALTH_SECONDS = 3.0
+LOG_LINES = 20
+
+
+class Observer:
+    """Collects facts about one node; what cannot be had becomes a problem, not a failure."""
+
+    def __init__(self, node: Node, machine: Machine | None = None) -> None:
+        self.node = node
+        self.machine = machine or Machine(node)
+        self.problems: list[dict[str, str]] = []
+        self.slots = list_slots(node)
+        self.by_entry = {slot.inside(node): slot for slot in self.slots if slot.complete}
+
+    def problem(self, code: str, message: str) -> None:
+        self.problems.append({"code": code, "message": message})
+
+    def everything(self) -> dict[str, Any]:
+        """Return the contract's `observed`."""
+        node = self.node
+        facts: dict[str, Any] = {"schema": 1, "name": node.name, "time": round(time.time(), 3)}
+        who = self.machine.identity()
+        try:
+            facts.update(self._live(who))
+        except (NodeDownError, RpcTimeoutError, RpcRefusedError) as error:
+            self.problem(error.code, error.message)
+            facts.update(dead(who))
+        state, journal = self._journal()
+        facts["slots"] = [self._slot(slot) for slot in self.slots]
+        facts["managed_config"] = self._config(facts, who)
+        facts["stack"] = self._stack(facts)
+        facts["databases"] = self._databases(facts)
+        facts["backups"] = self._backups()
+        facts["transaction"] = self._transaction(state)
+        facts["stable_stack"], facts["previous_stack"] = state.stable, state.previous
+        facts["lock"] = read_lock(node.state_dir / "lock.json")
+        facts["watermarks"] = state.watermarks
+        facts["disk"] = {"free_bytes": free_bytes(node.state_dir)}
+        facts["python"] = {
+            "path": sys.executable, "version": ".".join(map(str, sys.version_info[:3])),
+            "tag": f"cp{sys.version_info[0]}{sys.version_info[1]}",
+        }  # fmt: skip
+        facts["journal"] = {"length": state.length, "head": state.head, "torn": bool(journal and journal.torn)}
+        facts["problems"] = self.problems
+        return facts
+
+    def _live(self, who: Identity | None) -> dict[str, Any]:
+        rpc = self.machine.rpc
+        started = time.monotonic()
+        info = rpc.call("getinfo")
+        rpc_ms = round((time.monotonic() - started) * 1000, 2)
+        listed = self.machine.plugins()
+        methods = self.machine.methods()
+        channels = ch.channel_facts(rpc.call("listpeerchannels")["channels"])
+        configs = self.machine.configs()
+        warnings = sorted(str(value) for key, value in info.items() if key.startswith("warning_"))
+        ready = all(item["active"] for item in listed.values())
+        if not ready:
+            waiting = [Path(name).name for name, item in listed.items() if not item["active"]]
+            self.problem("not-ready", f"plugins that are not active yet: {', '.join(sorted(waiting))}")
+        ours = {method: path for path, slot in self.by_entry.items() if path in listed for method in slot.manifest["rpc_methods"]}
+        return {
+            "lightningd": {
+                "running": True, "pid": who.pid if who else 0, "started_at": who.started_at if who else 0.0,
+                "version": info["version"], "node_id": info["id"], "alias": info.get("alias", ""), "network": info["network"],
+                "blockheight": int(info["blockheight"]), "synced": not any(key.endswith("_sync") for key in info if key.startswith("warning_")),
+                "warnings": warnings, "rpc_ms": rpc_ms, "ready": ready,
+            },
+            "channels": channels, "pending_htlcs": ch.pending(channels), "value_at_risk_msat": ch.value_at_risk(channels),
+            "plugins": [self._plugin(path, item, who) for path, item in listed.items()],
+            "rpc_methods": {method: ours.get(method, "builtin" if method in BUILTIN else "") for method in sorted(methods)},
+            "options": options_of(configs),
+        }  # fmt: skip
+
+    def _plugin(self, path: str, item: dict[str, Any], who: Identity | None) -> dict[str, Any]:
+        slot = self.by_entry.get(path)
+        ours = slot is not None or path.startswith(self.node.to_inside(self.node.slots_dir) + "/")
+        facts: dict[str, Any] = {
+            "path": path, "active": bool(item["active"]), "dynamic": bool(item.get("dynamic")), "ours": ours,
+            "name": slot.name if slot else Path(path).name, "digest": slot.digest if slot else "", "health": None,
+            "rss_bytes": 0, "pid": 0,
+        }  # fmt: skip
+        if slot is not None:
+            if item["active"]:
+                facts["health"] = self.machine.health(str(slot.manifest["health_rpc"]), HEALTH_SECONDS)
+            pids = plugin_processes(who.pid, self.node.to_inside(slot.path)) if who else []
+            facts["pid"] = pids[0] if pids else 0
+            facts["rss_bytes"] = sum(rss_bytes(pid) for pid in pids)
+        elif ours:
+            self.problem("unknown-slot", f"{path} runs from a slot that is not complete; run rollout.yml to put a whole one in its place")
+        return facts
+
+    def _journal(self) -> tuple[State, Journal | None]:
+        try:
+            journal = Journal(self.node.journal_file, self.node.owner)
+        except HiveError as error:
+            self.problem(error.code, error.message)
+            return State(), None
+        return journal.state(), journal
+
+    def _slot(self, slot: Slot) -> dict[str, Any]:
+        return {
+            "name": slot.name, "version": slot.version, "digest": slot.digest, "path": str(slot.path), "entry": slot.inside(self.node),
+            "complete": slot.complete,
+        }  # fmt: skip
+
+    def _config(self, facts: dict[str, Any], who: Identity | None) -> dict[str, Any]:
+        node = self.node
+        text = _config.read_config(node.include_file, {})
+        top = _config.read_config(node.config_file, {}) or ""
+        plugins, options = _config.parse_include(text or "")
+        argv = self.machine.runtime.lightningd_argv(who)
+        lines = _config.all_lines(node.config_file, node.network_dir, bool(_config.explicit_conf(argv)), {})
+        names = {option["name"] for slot in self.slots if slot.complete for option in slot.manifest["options"]}
+        strays = _config.find_strays(lines, names, node.include_file, (node.to_inside(node.slots_dir) + "/",))
+        running = [item["path"] for item in facts["plugins"] if item["ours"]]
+        drift = facts["lightningd"]["running"] and sorted(plugins) != sorted(running)
+        if drift:
+            self.problem("config-drift", f"{node.include_file} names other plugins than those that run; run rollout.yml to settle it")
+        for line in strays:
+            self.problem("stray-option", f"{line.file} line {line.number} sets {line.key} outside the managed include; move it to the stack's options")
+        return {
+            "path": str(node.include_file), "present": text is not None, "included": _config.has_include(top), "plugins": plugins,
+            "options": options, "drift": bool(drift),
+            "strays": [{"file": str(line.file), "line": line.number, "option": line.key} for line in strays],
+        }  # fmt: skip
+
+    def _stack(self, facts: dict[str, Any]) -> list[dict[str, Any]]:
+        active = {item["path"] for item in facts["plugins"] if item["active"]}
+        return active_stack(self.by_entry, active, facts["managed_config"]["options"])
+
+    def _databases(self, facts: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for slot in self.by_entry.values():
+            path = database_path(self.node, slot.manifest, facts["options"])
+            size = path.stat().st_size if path.is_file() else None
+            if size is not None:
+                found[slot.name] = {"path": str(path), "size": size, "user_version": user_version(path, self.node.owner)}
+        return found
+
+    def _backups(self) -> list[dict[str, Any]]:
+        return list_backups(self.node)
+
+    def _transaction(self, state: State) -> dict[str, Any] | None:
+        txn = state.transaction
+        if txn is None:
+            return None
+        guard = watching(self.node)
+        armed = bool(guard and guard.get("transaction") == txn.id and guard["alive"])
+        if txn.phase == "switched" and not armed:
+            self.problem("unconfirmed", f"rollout {txn.rollout} was never confirmed and no dead-man watches; run confirm.yml or rollback.yml")
+        elif txn.phase == "revert-failed":
+            self.problem("revert-failed", f"rollout {txn.rollout} could not be undone by itself; see docs/runbooks/rollback.md")
+        return {
+            "id": txn.id, "rollout": txn.rollout, "phase": txn.phase, "target": txn.target, "previous": txn.previous,
+            "deadline": txn.deadline, "armed": armed,
+        }  # fmt: skip
+
+    def sample(self, since: float) -> dict[str, Any]:
+        """Return one reading of a soak.
+
+        Args:
+            since: unix time; older log lines do not count.
+        """
+        rpc = self.machine.rpc
+        who = self.machine.identity()
+        reading: dict[str, Any] = {
+            "time": round(time.time(), 3),
+            "lightningd": {
+                "running": False, "pid": 0, "started_at": 0.0, "synced": False, "blockheight": 0, "ready": False,
+            },
+            "plugins": [], "channels": [], "log": {"broken": [], "errors": [], "count": 0},
+        }  # fmt: skip
+        try:
+            info = rpc.call("getinfo")
+            listed = self.machine.plugins()
+            channels = ch.channel_facts(rpc.call("listpeerchannels")["channels"])
+            lines = [mark for mark in self.machine.log_marks() if float(mark["time"]) > since]
+        except (NodeDownError, RpcTimeoutError, RpcRefusedError):
+            return reading
+        reading["lightningd"] = {
+            "running": True, "pid": who.pid if who else 0, "started_at": who.started_at if who else 0.0,
+            "synced": not any(key.endswith("_sync") for key in info if key.startswith("warning_")),
+            "blockheight": int(info["blockheight"]), "ready": all(item["active"] for item in listed.values()),
+        }  # fmt: skip
+        for path, item in listed.items():
+            slot = self.by_entry.get(path)
+            if slot is not None:
+                report = self.machine.health(str(slot.manifest["health_rpc"]), HEALTH_SECONDS) if item["active"] else None
+                reading["plugins"].append(
+                    {
+                        "name": slot.name, "digest": slot.digest, "path": path, "active": bool(item["active"]),
+                        "health": str(report["status"]) if report else "",
+                    }
+                )  # fmt: skip
+        reading["channels"] = [{"short_channel_id": c["short_channel_id"], "state": c["state"]} for c in channels]
+        texts = [f"{mark['source']}: {mark['log']}"[:300] for mark in lines]
+        reading["log"] = {
+            "broken": texts[:LOG_LINES],
+            "errors": [text for text in texts if text.startswith("plugin-")][:LOG_LINES],
+            "count": len(texts),
+        }
+        return reading
+
+
+def dead(who: Identity | None) -> dict[str, Any]:
+    """Return the live part of the facts of a node whose lightningd does not answer."""
+    return {
+        "lightningd": {
+            "running": False, "pid": who.pid if who else 0, "started_at": who.started_at if who else 0.0, "version": "", "node_id": "",
+            "alias": "", "network": "", "blockheight": 0, "synced": False, "warnings": [], "rpc_ms": 0.0, "ready": False,
+        },
+        "channels": [], "pending_htlcs": {"count": 0, "nearest_expiry": None}, "value_at_risk_msat": 0, "plugins": [], "rpc_methods": {},
+        "options": {},
+    }  # fmt: skip
+
+
+def options_of(configs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return, of all options of plugins, value, source and plugin. lightningd's own may hold secrets and stay out."""
+    found = {}
+    for name, config in configs.items():
+        if "plugin" in config:
+            found[name] = {
+                "value": option_value(config), "source": config.get("source", ""), "plugin": config["plugin"],
+            }  # fmt: skip
+    return found
+
+
+def typed_options(manifest: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of one plugin out of an include, with the types its manifest gives them."""
+    result: dict[str, Any] = {}
+    for option in manifest["options"]:
+        name, kind = option["name"], option["type"]
+        if name not in options:
+            continue
+        text = options[name]
+        if kind == "int" and isinstance(text, str) and text.lstrip("-").isdigit():
+            result[name] = int(text)
+        elif kind in ("bool", "flag"):
+            result[name] = text is True or str(text).lower() in ("true", "1", "yes", "on")
+        else:
+            result[name] = text
+    return result
+
+
+def active_stack(by_entry: dict[str, Slot], active: set[str], options: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the resolved stack that runs now: active plugins from our slots with the options of the managed include."""
+    slots = sorted((slot for path, slot in by_entry.items() if path in active), key=lambda slot: (slot.manifest["start_order"], slot.name))
+    return [
+        {
+            "name": slot.name, "version": slot.version, "digest": slot.digest, "enabled": True,
+            "options": typed_options(slot.manifest, options),
+        }
+        for slot in slots
+    ]  # fmt: skip
+
+
+def database_path(node: Node, manifest: dict[str, Any], options: dict[str, dict[str, Any]]) -> Path:
+    """Return where a plugin's database is: where its own option says, else in the network directory."""
+    value = options.get(str(manifest.get("database_option", "")), {}).get("value")
+    if isinstance(value, str) and value:
+        path = node.to_outside(value)
+        return path if path.is_absolute() else node.network_dir / path
+    return node.network_dir / str(manifest["database"])
+
+
+def free_bytes(path: Path) -> int:
+    """Return the free space where `path` is or will be."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def list_backups(node: Node) -> list[dict[str, Any]]:
+    """Return the published backup sets, oldest first."""
+    found: list[dict[str, Any]] = []
+    if not node.backups_dir.is_dir():
+        return found
+    for directory in sorted(node.backups_dir.iterdir()):
+        manifest = None if directory.name.startswith(".") else read_json(directory / "manifest.json")
+        if isinstance(manifest, dict):
+            found.append(
+                {
+                    "id": directory.name, "created_at": manifest["created_at"], "stack_digest": manifest["stack_digest"],
+                    "verified": bool(manifest["verified"]), "bytes": int(manifest["bytes"]),
+                }
+            )  # fmt: skip
+    return found
+

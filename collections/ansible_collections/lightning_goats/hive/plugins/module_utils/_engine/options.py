@@ -1,0 +1,106 @@
+"""Which values lightningd would hand a plugin by itself, and which must be said when it is started; pure.
+
+lightningd keeps the values of its configuration files in memory and hands them to every start of the plugin that owns them;
+values given with `plugin start` are forgotten at the plugin's stop. Giving any crashes lightningd (v25.02 to v26.06.6) when
+it holds a configured option whose plugin is not loaded at that moment. So values are given only where they differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+NOT_CONFIGURED = ("default", "pluginstart")
+
+
+def option_value(config: dict[str, Any]) -> Any:
+    """Return the value of one entry of `listconfigs`; None when it has none."""
+    for key in ("value_str", "value_int", "value_bool", "value_msat", "set", "values_str", "values_int", "values_bool"):
+        if key in config:
+            return config[key]
+    return None
+
+
+def equal_values(found: Any, wanted: Any) -> bool:
+    """Whether a value of `listconfigs` is the one that was asked for; lightningd turns some into other types."""
+    if isinstance(wanted, list):
+        return isinstance(found, list) and [str(one) for one in found] == [str(one) for one in wanted]
+    if isinstance(wanted, bool):
+        return found is wanted or str(found).lower() == str(wanted).lower()
+    if wanted is None:
+        return found is None or found == ""
+    return found == wanted or str(found) == str(wanted)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What lightningd remembers of one plugin's options.
+
+    Attributes:
+        configured: names it has from files, command line or setconfig, and hands over at every start.
+        given: names it had from `plugin start`, forgotten by now.
+        values: the configured ones' values, where they are known.
+        mine: configured names that stand in the managed include, or are persisted nowhere else.
+    """
+
+    configured: frozenset[str] = frozenset()
+    given: frozenset[str] = frozenset()
+    values: dict[str, Any] = field(default_factory=dict)
+    foreign: frozenset[str] = frozenset()
+
+
+def remember(configs: dict[str, dict[str, Any]], path: str, include: str) -> Memory:
+    """Return what lightningd remembers of the plugin that runs from `path`.
+
+    Args:
+        include: the managed include as lightningd names it; values from other files are the operator's own.
+    """
+    configured, given, foreign, values = set(), set(), set(), {}
+    for name, config in configs.items():
+        if config.get("plugin") != path:
+            continue
+        source = str(config.get("source") or (config.get("sources") or ["default"])[0])
+        if source == "pluginstart":
+            given.add(name)
+        elif source not in NOT_CONFIGURED:
+            configured.add(name)
+            values[name] = option_value(config)
+            if not source.startswith(f"{include}:"):
+                foreign.add(name)
+    return Memory(frozenset(configured), frozenset(given), values, frozenset(foreign))
+
+
+def members(options: dict[str, Any], manifest: dict[str, Any], memory: Memory) -> dict[str, Any]:
+    """Return what must be said at `plugin start` for the plugin to get exactly the stack's values.
+
+    Args:
+        options: of the stack; what is missing there has its default, unless the operator configured it elsewhere.
+    """
+    result: dict[str, Any] = {}
+    for option in manifest["options"]:
+        name, default = option["name"], option.get("default")
+        if name in options:
+            wanted = options[name]
+        elif name in memory.foreign:
+            continue
+        else:
+            wanted = default
+        found = memory.values.get(name, default) if name in memory.configured else default
+        if equal_values(found, wanted) or wanted is None or (option["type"] == "flag" and wanted is not True):
+            continue
+        result[name] = wanted
+    return result
+
+
+def unsettable(options: dict[str, Any], manifest: dict[str, Any], memory: Memory) -> list[str]:
+    """Return the options that cannot be brought to the stack's value while lightningd runs: values that would have to go."""
+    stuck = []
+    for option in manifest["options"]:
+        name = option["name"]
+        if name not in memory.configured or (name not in options and name in memory.foreign):
+            continue
+        wanted = options.get(name, option.get("default"))
+        found = memory.values.get(name)
+        if not equal_values(found, wanted) and (wanted is None or (option["type"] == "flag" and wanted is not True)):
+            stuck.append(name)
+    return sorted(stuck)

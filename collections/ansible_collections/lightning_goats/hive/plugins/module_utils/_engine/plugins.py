@@ -1,0 +1,159 @@
+"""Stopping and starting plugins inside a transaction, with the time each was away."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from .._slots import find_slot
+from .errors import HiveError
+from .guard import Look, Manifests, ours_running
+from .machine import Machine, measure
+from .options import Memory, members, remember
+from .record import Record
+from .request import Timeouts
+from .stacks import Item, Plan
+from .steps import Step
+
+
+class Plugins:
+    """The plugins of one node during one transaction.
+
+    Attributes:
+        downtime_ms: per plugin, from its last answer before the stop to its first after the start.
+    """
+
+    def __init__(self, machine: Machine, record: Record, timeouts: Timeouts) -> None:
+        self.machine = machine
+        self.node = machine.node
+        self.record = record
+        self.timeouts = timeouts
+        self.downtime_ms: dict[str, float] = {}
+        self.warnings: list[str] = []
+        self._last_answer: dict[str, float] = {}
+        self._memory: dict[str, Memory] = {}
+
+    @property
+    def include(self) -> str:
+        """The managed include as lightningd names it."""
+        return self.node.to_inside(self.node.include_file)
+
+    def answered(self, manifest: dict[str, Any], seconds: float = 2.0) -> bool:
+        """Whether the plugin's health RPC answers at all."""
+        return self.machine.health(str(manifest["health_rpc"]), seconds) is not None
+
+    def swap(self, plan: Plan, seen: Look, manifests: Manifests) -> None:
+        """Bring the plugins from what runs to the target: removals first, then one by one stop and start."""
+        for change in plan.removals:
+            self.stop(change.name, seen)
+        for change in plan.changes:
+            if change.after is None or self._already(change.after):
+                continue
+            for holder in plan.stop_first.get(change.name, []):
+                self.stop(holder, seen)
+            self.stop(change.name, seen)
+            self.start(change.after, manifests[change.after["digest"]], seen)
+
+    def _already(self, item: Item) -> bool:
+        """Whether this transaction has started the plugin before it was interrupted, and it still runs."""
+        done = self.record.started_since_stop(item["name"], Step.START)
+        return done is not None and bool(self.machine.plugins().get(str(done["path"]), {}).get("active"))
+
+    def stop(self, name: str, seen: Look, step: Step = Step.STOP) -> None:
+        """Stop whatever runs from the slots of one plugin, by the path lightningd shows; nothing running is fine."""
+        paths = ours_running(self.machine, self.machine.plugins(), name)
+        configs = self.machine.configs() if paths else {}
+        who = self.machine.identity()
+        for path in paths:
+            slot = seen.by_entry.get(path)
+            memory = self._memory[name] = remember(configs, path, self.include)
+            slot_dir = str(slot.path) if slot else str(self.node.to_outside(path).parent.parent)
+            facts: dict[str, Any] = {
+                "plugin": name, "path": path, "configured": sorted(memory.configured), "given": sorted(memory.given),
+                "lightningd": f"{who.pid}-{who.started}" if who else "",
+            }  # fmt: skip
+            if slot is not None and self.answered(slot.manifest):
+                self._last_answer[name] = time.time()
+                facts["answered_at"] = round(self._last_answer[name], 4)
+            with self.record.step(step, **facts):
+                self.machine.stop_plugin(path, self.node.to_inside(slot_dir), self.timeouts.stop)
+
+    def start(self, item: Item, manifest: dict[str, Any], seen: Look, step: Step = Step.START) -> None:
+        """Start one plugin from its slot with the stack's options and wait until its health RPC answers.
+
+        Raises:
+            HiveError: it does not come up, or its options cannot be given without endangering lightningd.
+        """
+        name = str(item["name"])
+        slot = find_slot(self.node, name, item["digest"])
+        entry = slot.inside(self.node)
+        memory = self._recall(name, item, manifest, step)
+        wanted = {} if memory is None else self._safe(item, manifest, memory, seen, step)
+        with self.record.step(step, plugin=name, path=entry, named=sorted(wanted)) as outcome:
+            self._start(entry, str(slot.path), wanted, manifest)
+            if memory is None:
+                # Nobody knows any more what lightningd would hand over; now it shows.
+                found = remember(self.machine.configs(), entry, self.include)
+                wanted = self._safe(item, manifest, found, seen, step)
+                if wanted:
+                    self.machine.stop_plugin(entry, self.node.to_inside(slot.path), self.timeouts.stop)
+                    self._start(entry, str(slot.path), wanted, manifest)
+            if measure(lambda: self.answered(manifest), time.monotonic() + self.timeouts.healthy):
+                outcome["downtime_ms"] = self._downtime(name)
+
+    def _start(self, entry: str, slot_dir: str, wanted: dict[str, Any], manifest: dict[str, Any]) -> None:
+        self.machine.start_plugin(
+            entry, self.node.to_inside(slot_dir), wanted, str(manifest["rpc_methods"][0]), self.timeouts.getmanifest, self.timeouts.init
+        )
+
+    def _recall(self, name: str, item: Item, manifest: dict[str, Any], step: Step) -> Memory | None:
+        """Return what lightningd remembers of a plugin's options; None when that cannot be known before it is started."""
+        stopped = self.record.last("intent", Step.STOP, name)
+        if step is Step.REVERT_START and stopped is not None:
+            # The way back: what was configured is handed over as before, what was given must be given again.
+            configured = frozenset(stopped["configured"])
+            values = {option: item["options"].get(option) for option in configured if option in item["options"]}
+            return Memory(configured, frozenset(stopped["given"]), values, configured - frozenset(item["options"]))
+        if name in self._memory:
+            return self._memory[name]
+        mine = {option["name"] for option in manifest["options"]}
+        return None if stopped is not None or mine & self._forgotten() else Memory()
+
+    def _forgotten(self) -> set[str]:
+        """Return the configured options of plugins stopped earlier in this life of lightningd."""
+        who = self.machine.identity()
+        return self.record.journal.state().orphans.get(f"{who.pid}-{who.started}", set()) if who else set()
+
+    def _safe(self, item: Item, manifest: dict[str, Any], memory: Memory, seen: Look, step: Step) -> dict[str, Any]:
+        """Return the members to start with, none when giving them would crash lightningd."""
+        wanted = members(item["options"], manifest, memory)
+        if not wanted:
+            return {}
+        orphans = self.orphans(seen) - {option["name"] for option in manifest["options"]}
+        if not orphans:
+            return wanted
+        names = ", ".join(sorted(wanted))
+        if step is Step.REVERT_START:
+            self.warnings.append(f"{item['name']} runs without its values of {names} until lightningd is restarted")
+            return {}
+        raise HiveError(
+            f"{names} of {item['name']} cannot be given while lightningd runs: it holds {sorted(orphans)[0]} of a plugin that is not loaded "
+            "and would crash; restart lightningd in a quiet hour, or allow it with -e hive_allow_lightningd_restart=true",
+            "needs-restart",
+        )
+
+    def orphans(self, seen: Look) -> set[str]:
+        """Return the options lightningd holds from its configuration whose plugin is not loaded now."""
+        return (self._forgotten() | seen.unowned) - set(self.machine.configs())
+
+    def _downtime(self, name: str) -> float | None:
+        """Return how long the plugin was away, from its last answer before the stop to now; None if it was not there."""
+        since = self._last_answer.get(name, 0.0)
+        if not since:
+            stopped = self.record.last("intent", Step.STOP, name) or {}
+            since = float(stopped.get("answered_at", 0.0))
+        if not since:
+            return None
+        self.downtime_ms[name] = round((time.time() - since) * 1000, 1)
+        return self.downtime_ms[name]
+

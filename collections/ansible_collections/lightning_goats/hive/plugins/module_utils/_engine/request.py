@@ -1,0 +1,60 @@
+"""What a module asks of the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .stacks import Stack
+
+STATES = ("switched", "confirmed", "reverted", "rolled_back")
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds that each part of a switch may take."""
+
+    getmanifest: float = 5.0
+    init: float = 30.0
+    stop: float = 10.0
+    rpc: float = 15.0
+    healthy: float = 5.0
+    ready: float = 60.0
+    validate: float = 20.0
+    engine: float = 120.0
+
+    @classmethod
+    def from_params(cls, params: dict[str, Any] | None) -> Timeouts:
+        """Take what is given, keep the defaults of the rest."""
+        return cls(**{key: float(value) for key, value in (params or {}).items() if value is not None})
+
+    @property
+    def worst(self) -> float:
+        """Seconds one plugin can be away if everything takes as long as it may."""
+        return self.stop + self.getmanifest + self.init + self.healthy
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of hive_switch.
+
+    Attributes:
+        manifests: by artifact digest; the slots on the node have their own, signed ones, which win.
+        deadman_seconds: 0 confirms at once, when everything is verified.
+    """
+
+    state: str
+    rollout: str
+    owner: str = ""
+    stack: Stack = field(default_factory=list)
+    manifests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    deadman_seconds: float = 300.0
+    lock_ttl_seconds: float = 3600.0
+    break_lock: bool = False
+    backup_max_age_seconds: float = 3600.0
+    backup_keep: int = 10
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    allow_lightningd_restart: bool = False
+    min_free_bytes: int = 256 * 1024 * 1024
+    htlc_margin_blocks: int = 6
+    check_mode: bool = False

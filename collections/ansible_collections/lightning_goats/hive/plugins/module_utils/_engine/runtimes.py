@@ -1,0 +1,164 @@
+"""How a node runs: the same verbs for an ordinary process, a systemd unit and a container."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import HiveError
+from .node import Node
+from .processes import Identity, alive, arguments, identity
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished command: `rc` is None when it ran out of time and was killed."""
+
+    rc: int | None
+    out: str
+    err: str
+    seconds: float
+
+
+class Runtime:
+    """What every runtime can do; the subclasses say how.
+
+    Commands run where lightningd runs and with its rights, so that nothing a plugin could have changed is run as root.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    def command(self, argv: list[str], env: dict[str, str]) -> list[str]:
+        """Return the argv that runs `argv` beside lightningd."""
+        return argv
+
+    def run(self, argv: list[str], timeout: float, env: dict[str, str] | None = None, cwd: Path | None = None) -> Done:
+        """Run a command beside lightningd; a command that does not end in time is killed with all its children."""
+        environment = {**os.environ, **(env or {})}
+        owner = self.node.owner
+        rights: dict[str, Any] = {"user": owner.uid, "group": owner.gid, "extra_groups": []} if owner.foreign and self.as_owner else {}
+        started = time.monotonic()
+        try:
+            process = subprocess.Popen(
+                self.command(argv, env or {}), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                env=environment, cwd=cwd, start_new_session=True, **rights,
+            )  # fmt: skip
+        except OSError as error:
+            raise HiveError(f"cannot run {argv[0]}: {error.strerror}; is it installed on {self.node.name}?", "cannot-run") from error
+        rc: int | None
+        try:
+            out, err = process.communicate(timeout=timeout)
+            rc = process.returncode
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+            rc = None
+        return Done(rc, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"), time.monotonic() - started)
+
+    as_owner = True
+
+    def start_command(self, argv: list[str]) -> list[str]:
+        """Return what starts lightningd again, run on this machine."""
+        raise HiveError(f"runtime {self.node.runtime} cannot start lightningd", "bad-node")
+
+    def start_lightningd(self, argv: list[str], seconds: float) -> None:
+        """Start lightningd; `argv` is how it ran before."""
+        done = Runtime.run_here(self.start_command(argv), seconds, self.start_as_owner, self.node)
+        if done.rc not in (0, None):
+            reason = (done.err.strip() or done.out.strip() or f"exit status {done.rc}").splitlines()[-1][:300]
+            raise HiveError(f"lightningd of {self.node.name} does not start: {reason}", "lightningd-does-not-start")
+
+    start_as_owner = False
+
+    @staticmethod
+    def run_here(argv: list[str], seconds: float, drop: bool, node: Node) -> Done:
+        """Run a command of this machine, with lightningd's rights when `drop` is set."""
+        owner = node.owner
+        rights: dict[str, Any] = {"user": owner.uid, "group": owner.gid, "extra_groups": []} if drop and owner.foreign else {}
+        started = time.monotonic()
+        try:
+            done = subprocess.run(
+                argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=seconds, check=False, **rights
+            )
+        except subprocess.TimeoutExpired:
+            return Done(None, "", "", time.monotonic() - started)
+        except OSError as error:
+            raise HiveError(f"cannot run {argv[0]}: {error.strerror}", "cannot-run") from error
+        return Done(done.returncode, "", done.stderr.decode("utf-8", "replace"), time.monotonic() - started)
+
+    def deadman_scheduler(self) -> list[str]:
+        """Return the start of the argv that runs a command later, surviving everything; empty when there is none."""
+        return []
+
+    def lightningd_identity(self, socket_pid: int) -> Identity | None:
+        """Return who lightningd is: who listens on its socket, else who its pid file names."""
+        found = identity(socket_pid)
+        if found is not None:
+            return found
+        try:
+            pid = int(self.node.pid_file.read_text().split()[0])
+        except (FileNotFoundError, ValueError, IndexError, PermissionError):
+            return None
+        found = identity(pid)
+        # A pid file outlives a crash; its number may long belong to somebody else.
+        return found if found is not None and any("lightningd" in word for word in arguments(pid)) else None
+
+    def lightningd_argv(self, who: Identity | None) -> list[str]:
+        """Return how lightningd was started: the node's setting, else what the running process shows."""
+        if self.node.lightningd:
+            return list(self.node.lightningd)
+        return arguments(who.pid) if alive(who) and who is not None else []
+
+
+class ProcessRuntime(Runtime):
+    """lightningd as an ordinary process (the sandbox)."""
+
+    start_as_owner = True
+
+    def start_command(self, argv: list[str]) -> list[str]:
+        if not argv:
+            raise HiveError(f"hive_lightningd of {self.node.name} is empty and lightningd does not run; set it to its argv", "no-argv")
+        return argv if "--daemon" in argv else [*argv, "--daemon"]
+
+
+class SystemdRuntime(Runtime):
+    """lightningd as a unit of systemd."""
+
+    def start_command(self, argv: list[str]) -> list[str]:
+        return ["systemctl", "start", self.node.service]
+
+    def deadman_scheduler(self) -> list[str]:
+        tool = shutil.which("systemd-run")
+        return [tool] if tool and Path("/run/systemd/system").is_dir() else []
+
+
+class DockerRuntime(Runtime):
+    """lightningd in a container; the engine on its host."""
+
+    as_owner = False
+
+    def command(self, argv: list[str], env: dict[str, str]) -> list[str]:
+        owner = self.node.owner
+        options = [word for key, value in env.items() for word in ("--env", f"{key}={value}")]
+        user = ["--user", f"{owner.uid}:{owner.gid}"]
+        return [*self.node.docker_cli, "exec", *user, *options, self.node.container, *argv]
+
+    def start_command(self, argv: list[str]) -> list[str]:
+        return [*self.node.docker_cli, "start", self.node.container]
+
+    def deadman_scheduler(self) -> list[str]:
+        tool = shutil.which("systemd-run")
+        return [tool] if tool and Path("/run/systemd/system").is_dir() and os.geteuid() == 0 else []
+
+
+def runtime_of(node: Node) -> Runtime:
+    """Return the runtime a node names."""
+    kinds = {"process": ProcessRuntime, "systemd": SystemdRuntime, "docker": DockerRuntime}
+    return kinds[node.runtime](node)

@@ -1,0 +1,62 @@
+"""Everything that works on one open transaction, put together."""
+
+from __future__ import annotations
+
+from .. import _config
+from .guard import Manifests
+from .journal import Journal, Transaction
+from .lightningd import Lightningd
+from .machine import Machine
+from .plugins import Plugins
+from .proof import Proof
+from .record import Record
+from .request import Timeouts
+from .revert import Revert
+from .steps import Step
+from .validate import ConfigFiles, install_include, replace, validate
+
+
+class Session:
+    """One transaction with its record, its plugins, its lightningd, its proof and its way back."""
+
+    def __init__(self, machine: Machine, journal: Journal, txn: Transaction, timeouts: Timeouts) -> None:
+        self.machine = machine
+        self.node = machine.node
+        self.timeouts = timeouts
+        self.txn = txn
+        self.record = Record(self.node, journal, txn)
+        self.plugins = Plugins(machine, self.record, timeouts)
+        self.lightningd = Lightningd(machine, self.record, timeouts)
+        self.proof = Proof(machine, self.record, timeouts)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is worth telling, each once."""
+        return list(dict.fromkeys([*self.plugins.warnings, *self.proof.warnings]))
+
+    def revert(self, reason: str, by: str, manifests: Manifests) -> None:
+        """Undo the transaction; see `Revert`."""
+        Revert(self.machine, self.record, self.timeouts, self.plugins, self.lightningd, self.proof).run(reason, by, manifests)
+
+    def clear(self, files: ConfigFiles) -> None:
+        """Take values out of setconfig's file that would keep lightningd from starting, or shadow the stack's own."""
+        if not files.cleared or files.setconfig is None:
+            return
+        path = _config.setconfig_file(self.node.config_file, self.node.network_dir, bool(_config.explicit_conf(self.record.argv)))
+        facts = self.record.baseline()
+        facts["cleared"] = {str(number): line for number, line in files.cleared.items()}
+        facts["setconfig"] = str(path)
+        self.record.keep_baseline(facts)
+        with self.record.step(Step.CLEAR, file=str(path), lines=sorted(files.cleared)):
+            replace(path, files.setconfig, self.machine)
+
+    def write(self, files: ConfigFiles) -> None:
+        """Put the managed include in place."""
+        with self.record.step(Step.WRITE, file=str(self.node.include_file)):
+            install_include(self.machine, files)
+
+    def validate_in_place(self) -> None:
+        """Let lightningd judge the configuration as it is on disk now."""
+        top = _config.read_config(self.node.config_file, {}) or ""
+        include = _config.read_config(self.node.include_file, {})
+        validate(self.machine, ConfigFiles(include, top, None, {}), self.record.argv, self.timeouts.validate)

@@ -1,0 +1,179 @@
+"""Staging: releases brought to the node, verified there, and unpacked into slots. lightningd is not touched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import _manifest
+from .._slots import SHORT, Slot, build_slot, load_slot, release_path, slot_path, verify_slot
+from .errors import HiveError
+from .files import disk_error, make_dir, remove_tree, sync_dir, write_atomic
+from .journal import Journal, State
+from .lock import engine_lock
+from .node import Node
+from .observe import free_bytes
+from .runtimes import Runtime, runtime_of
+
+LOCK_SECONDS = 300.0
+BUILDERS = 2
+# An unpacked release is about three times its artifact, and as much again is scratch.
+ROOM = 6
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A release that must be ready on the node; `incoming` is where its files lie on this machine, if they do."""
+
+    name: str
+    version: str
+    digest: str
+    incoming: Path | None = None
+
+
+@dataclass
+class Outcome:
+    """What staging did.
+
+    Attributes:
+        missing: digests whose files have to be brought here first.
+        staged: slots that were made.
+    """
+
+    slots: list[Slot] = field(default_factory=list)
+    staged: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    accepted: list[dict[str, Any]] = field(default_factory=list)
+
+
+def stage(node: Node, wanted: list[Wanted], signers: str, check_mode: bool) -> Outcome:
+    """Make a slot of every wanted release that has none.
+
+    Args:
+        signers: text of the ssh-keygen file of who may sign releases.
+
+    Raises:
+        HiveError: a release must not be used, or cannot be unpacked here; no slot of it exists then.
+    """
+    outcome = Outcome()
+    open_work: list[Wanted] = []
+    for item in wanted:
+        slot = load_slot(slot_path(node, item.name, item.digest))
+        if slot.complete and slot.digest == item.digest and release_path(node, item.digest).is_dir():
+            verify_slot(slot)
+            outcome.slots.append(slot)
+        else:
+            open_work.append(item)
+    outcome.missing = [item.digest for item in open_work if item.incoming is None and not release_path(node, item.digest).is_dir()]
+    if check_mode:
+        outcome.staged = [item.digest for item in open_work]
+        return outcome
+    ready = [item for item in open_work if item.digest not in outcome.missing]
+    if ready:
+        with engine_lock(node.state_dir, node.owner, LOCK_SECONDS):
+            _work(node, ready, signers, outcome)
+    return outcome
+
+
+def _work(node: Node, ready: list[Wanted], signers: str, outcome: Outcome) -> None:
+    journal = Journal(node.journal_file, node.owner)
+    runtime = runtime_of(node)
+    signers_file = node.state_dir / "allowed_signers"
+    write_atomic(signers_file, signers.encode(), node.owner)
+    manifests = [_accept(node, item, signers_file, journal, outcome) for item in ready]
+    _check_python(node, runtime, manifests)
+    with ThreadPoolExecutor(BUILDERS) as pool:
+        slots = list(pool.map(lambda manifest: build_slot(node, runtime, manifest), manifests))
+    for slot in slots:
+        journal.append("staged", {"name": slot.name, "version": slot.version, "digest": slot.digest, "tree_digest": slot.tree_digest})
+    outcome.slots += slots
+    outcome.staged += [slot.digest for slot in slots]
+
+
+def _accept(node: Node, item: Wanted, signers_file: Path, journal: Journal, outcome: Outcome) -> dict[str, Any]:
+    """Return the verified manifest of a release, whose files are in the node's own store afterwards."""
+    kept = release_path(node, item.digest)
+    try:
+        if not kept.is_dir():
+            if item.incoming is None:
+                raise HiveError(f"the files of {item.name} {item.version} did not arrive; run again", "missing")
+            _import(node, item, signers_file, journal.state())
+        release = _manifest.load_release(kept, signers_file, item.name, item.version, item.digest)
+    except _manifest.ReleaseError as error:
+        if error.code == "artifact":
+            remove_tree(kept)
+        raise HiveError(str(error), f"release-{error.code}", name=item.name, version=item.version) from error
+    entry = {
+        "name": release.name, "version": release.version, "digest": release.digest, "released_at": int(release.manifest["released_at"]),
+        "signer": release.signer,
+    }  # fmt: skip
+    if not any(e["event"] == "accepted" and e["data"]["digest"] == release.digest for e in journal.entries):
+        journal.append("accepted", entry)
+        outcome.accepted.append(entry)
+    return release.manifest
+
+
+def _import(node: Node, item: Wanted, signers_file: Path, state: State) -> None:
+    """Copy a release into the store, verify the copy, then give it its name; what is not verified never gets there."""
+    assert item.incoming is not None
+    partial = node.releases_dir / f".partial-{item.digest[:SHORT]}-{os.getpid()}"
+    remove_tree(partial)
+    make_dir(partial, node.owner)
+    try:
+        _copy_files(item.incoming, partial, node)
+        release = _manifest.load_release(partial, signers_file, item.name, item.version, item.digest, now=time.time())
+        ran = {entry["digest"] for stack in (state.stable, state.previous) for entry in stack or []}
+        if item.digest not in ran:
+            _manifest.check_watermark(release.manifest, state.watermarks.get(item.name))
+        partial.rename(release_path(node, item.digest))
+        sync_dir(node.releases_dir)
+    finally:
+        remove_tree(partial)
+
+
+def _copy_files(source: Path, target: Path, node: Node) -> None:
+    try:
+        found = [path for path in sorted(source.iterdir()) if path.is_file()]
+    except OSError as error:
+        raise HiveError(f"the release directory {source} cannot be read: {error.strerror}; build the release again (release.yml)", "missing") from error
+    size = sum(path.stat().st_size for path in found)
+    if free_bytes(target) < size * ROOM:
+        raise HiveError(
+            f"{node.name} has {free_bytes(target) // 1048576} MiB free at {node.state_dir} and this release needs {size * ROOM // 1048576} MiB; "
+            "free some space and stage again",
+            "disk-full",
+        )
+    for path in found:
+        copy = target / path.name
+        try:
+            shutil.copyfile(path, copy)
+            copy.chmod(0o600)
+            if node.owner.foreign:
+                os.chown(copy, node.owner.uid, node.owner.gid)
+            handle = os.open(copy, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise disk_error(error, copy) from error
+
+
+def _check_python(node: Node, runtime: Runtime, manifests: list[dict[str, Any]]) -> None:
+    """Refuse early, and in one sentence, a Python that the releases were not built for."""
+    done = runtime.run([node.python, "-c", "import sys; print('cp%d%d' % sys.version_info[:2])"], 20.0)
+    tag = done.out.strip()
+    if done.rc != 0:
+        raise HiveError(f"{node.python} does not run on {node.name}; set hive_python to a Python 3.11 to 3.13 there", "no-python")
+    for manifest in manifests:
+        if tag not in manifest["python"]["tags"]:
+            raise HiveError(
+                f"{manifest['name']} {manifest['version']} is built for {', '.join(manifest['python']['tags'])} and {node.python} is {tag}; "
+                "set hive_python to a fitting one",
+                "wrong-python",
+            )

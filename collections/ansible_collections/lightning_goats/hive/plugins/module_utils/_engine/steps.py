@@ -1,0 +1,64 @@
+"""The steps of a switch, in the order of the journal, and the points where tests make them fail."""
+
+from __future__ import annotations
+
+import enum
+import os
+import signal
+
+from .errors import HiveError
+
+
+class Step(str, enum.Enum):
+    """Each value is written to the journal as an intent before the act, and as done after it."""
+
+    LOCK = "lock"
+    GUARD = "guard"
+    BACKUP = "backup"
+    ARM = "arm"
+    STOP = "stop"
+    START = "start"
+    CLEAR = "clear"
+    WRITE = "write"
+    RESTART = "restart"
+    VERIFY = "verify"
+    SWITCHED = "switched"
+    CONFIRM = "confirm"
+    REVERT = "revert"
+    REVERT_WRITE = "revert-write"
+    REVERT_STOP = "revert-stop"
+    REVERT_START = "revert-start"
+    REVERT_CLEAR = "revert-clear"
+    REVERT_VERIFY = "revert-verify"
+    REVERTED = "reverted"
+    DISARM = "disarm"
+    UNLOCK = "unlock"
+
+
+FORWARD_STEPS = (
+    Step.LOCK, Step.GUARD, Step.BACKUP, Step.ARM, Step.STOP, Step.START, Step.CLEAR, Step.WRITE,
+    Step.RESTART, Step.VERIFY, Step.SWITCHED,
+)  # fmt: skip
+CONFIRM_STEPS = (Step.CONFIRM, Step.DISARM, Step.UNLOCK)
+REVERT_STEPS = (
+    Step.REVERT, Step.REVERT_WRITE, Step.REVERT_STOP, Step.REVERT_START, Step.REVERT_CLEAR, Step.REVERT_VERIFY,
+    Step.REVERTED, Step.DISARM, Step.UNLOCK,
+)  # fmt: skip
+
+ACTIONS = ("kill", "error", "kill-after", "error-after")
+
+
+def failpoint(step: Step, after: bool = False) -> None:
+    """Die or fail here when a fault test asks for it; do nothing otherwise.
+
+    `HIVE_FAILPOINT=<step>:<kill|error>` acts between the intent and the act, `-after` between the act and its record.
+    Honoured only together with `HIVE_FAULTS=1`, so that a stray variable harms no real node.
+    """
+    if os.environ.get("HIVE_FAULTS") != "1":
+        return
+    wanted, _, action = os.environ.get("HIVE_FAILPOINT", "").partition(":")
+    if wanted != step.value or action.endswith("-after") != after:
+        return
+    if action.startswith("kill"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise HiveError(f"the failpoint of step {step.value} was asked for by HIVE_FAILPOINT", "failpoint", step=step.value)

@@ -1,0 +1,208 @@
+"""SQLite databases of plugins: looked at read-only, copied in one step, never opened for writing."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._engine.errors import HiveError
+from ._engine.files import Owner, acting_as
+
+if TYPE_CHECKING:
+    import sqlite3
+
+MAGIC = b"SQLite format 3\0"
+BUSY_SECONDS = 10.0
+BARRIER_SECONDS = 0.003
+BARRIER_TRIES = 50
+
+
+def open_read_only(path: Path, owner: Owner) -> sqlite3.Connection:
+    """Open a database for reading, with the rights of its owner, so that files beside it stay the plugin's.
+
+    Raises:
+        HiveError: it is missing or no database.
+    """
+    import sqlite3  # imported late: most calls never open a database
+
+    with acting_as(owner):
+        try:
+            connection = sqlite3.connect(
+                f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS, isolation_level=None
+            )
+            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+        except sqlite3.Error as error:
+            raise HiveError(
+                f"{path} cannot be read as a database ({error}); restore it from a backup set (restore.yml)",
+                "bad-database",
+            ) from error
+    return connection
+
+
+def user_version(path: Path, owner: Owner) -> int | None:
+    """Return the schema version of a database; None when there is none.
+
+    The header says it unless newer pages wait in the write-ahead log; only then is the database opened.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+    except (FileNotFoundError, PermissionError):
+        return None
+    if len(header) < 64 or not header.startswith(MAGIC):
+        return None
+    log = path.with_name(path.name + "-wal")
+    if not log.exists() or log.stat().st_size == 0:
+        return int.from_bytes(header[60:64], "big")
+    connection = open_read_only(path, owner)
+    try:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+    finally:
+        connection.close()
+
+
+def data_version(path: Path) -> int | None:
+    """Return `vars.data_version` of lightningd's own database, a counter of its commits.
+
+    Read-only, and given up at once when lightningd is just writing: its database must never be held up.
+    """
+    import sqlite3  # imported late, as above
+
+    if not path.is_file():
+        return None
+    try:
+        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0.0, isolation_level=None)
+    except sqlite3.Error:
+        return None
+    try:
+        for _ in range(20):
+            try:
+                row = connection.execute("SELECT intval FROM vars WHERE name = 'data_version'").fetchone()
+                return int(row[0]) if row and row[0] is not None else None
+            except sqlite3.OperationalError:
+                time.sleep(0.005)
+        return None
+    finally:
+        connection.close()
+
+
+def capture(targets: dict[str, tuple[Path, Path]], owner: Owner) -> dict[str, float]:
+    """Copy several live databases as they are at one moment, without holding up their writers.
+
+    For that moment all of them are locked for writing, and only for as long as it takes to open a snapshot of each: readers
+    do not stop writers in WAL mode. Then every snapshot is copied in a single step, which a writer cannot make start again.
+
+    Args:
+        targets: per name, source and destination; the destination's directory exists.
+
+    Returns:
+        `barrier_ms`, how long writers were kept waiting; `copy_ms`, how long the copies took.
+    """
+    import sqlite3  # imported late, as above
+
+    sources: dict[str, sqlite3.Connection] = {}
+    started = time.monotonic()
+    try:
+        for name, (source, _) in targets.items():
+            sources[name] = open_read_only(source, owner)
+        barrier = _barrier([source for source, _ in targets.values()], list(sources.values()), owner)
+        for name, (_, target) in targets.items():
+            _copy(sources[name], target, owner)
+    except sqlite3.Error as error:
+        raise HiveError(
+            f"a database cannot be copied: {error}; see that its disk has room and is writable", "backup-failed"
+        ) from error
+    finally:
+        for connection in sources.values():
+            connection.close()
+    return {"barrier_ms": round(barrier * 1000, 3), "copy_ms": round((time.monotonic() - started) * 1000, 1)}
+
+
+def _barrier(paths: list[Path], readers: list[sqlite3.Connection], owner: Owner) -> float:
+    """Open a snapshot on every reader at one moment; return for how long writers had to wait, in seconds.
+
+    Where a writer is in the middle of something long, waiting with the other databases locked would hold up their writers:
+    then everything is let go and tried again, and after a while the snapshots are taken one by one.
+    """
+    import sqlite3  # imported late, as above
+
+    for attempt in range(BARRIER_TRIES):
+        writers: list[sqlite3.Connection] = []
+        started = time.monotonic()
+        try:
+            with acting_as(owner):
+                for path in paths if len(paths) > 1 and attempt < BARRIER_TRIES - 1 else []:
+                    writer = sqlite3.connect(
+                        f"{path.as_uri()}?mode=rw", uri=True, timeout=BARRIER_SECONDS, isolation_level=None
+                    )
+                    writers.append(writer)
+                    writer.execute("BEGIN IMMEDIATE")
+                for reader in readers:
+                    reader.execute("BEGIN")
+                    reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            return time.monotonic() - started
+        except sqlite3.OperationalError:
+            for reader in readers:
+                if reader.in_transaction:
+                    reader.execute("ROLLBACK")
+            time.sleep(0.01)
+        finally:
+            for writer in writers:
+                writer.close()
+    raise HiveError(
+        "a database is locked by a writer that does not let go; look at its plugin's health and run again",
+        "database-locked",
+    )
+
+
+def _copy(source: sqlite3.Connection, target: Path, owner: Owner) -> None:
+    import sqlite3  # imported late, as above
+
+    with acting_as(owner):
+        handle = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            copy = sqlite3.connect(target, isolation_level=None)
+            try:
+                copy.execute("PRAGMA synchronous = OFF")
+                source.backup(copy, pages=-1)
+                copy.execute("PRAGMA journal_mode = DELETE")
+            finally:
+                copy.close()
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def check_copy(path: Path) -> dict[str, Any]:
+    """Return what a copy holds: `check` ("ok" or the first fault), `schema_version`, `rows` per table."""
+    import sqlite3  # imported late, as above
+
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    try:
+        check = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+        rows = {
+            name: int(connection.execute(f"SELECT count(*) FROM {quoted(name)}").fetchone()[0])
+            for name in tables(connection)
+        }
+        return {
+            "check": check,
+            "schema_version": int(connection.execute("PRAGMA user_version").fetchone()[0]),
+            "rows": rows,
+        }
+    except sqlite3.DatabaseError as error:
+        return {"check": str(error), "schema_version": 0, "rows": {}}
+    finally:
+        connection.close()
+
+
+def tables(connection: sqlite3.Connection, schema: str = "main") -> list[str]:
+    """Return the names of a database's own tables."""
+    query = f"SELECT name FROM {quoted(schema)}.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name"
+    return [str(row[0]) for row in connection.execute(query)]
+
+
+def quoted(name: str) -> str:
+    """Return an identifier as SQL takes it literally."""
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,139 @@
+#!/usr/bin/python
+# Copyright (c) 2026 Lightning Hive Rollout contributors
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: hive_backup
+short_description: Back up the data of a node's hive plugins as one coherent, verified set
+description:
+  - Databases, key files, the managed configuration and the stack, captured under one barrier while the plugins work on.
+  - A set appears whole or not at all. The newest verified set is never removed.
+  - lightningd's own database is never copied; only its commit counter is read.
+author:
+  - Lightning Goats (@lightning-goats)
+extends_documentation_fragment:
+  - lightning_goats.hive.node
+options:
+  state:
+    description: V(present) makes a set unless there is a recent one. V(listed) only lists.
+    type: str
+    choices: [present, listed]
+    default: present
+  max_age_seconds:
+    description: A verified set of exactly the present stack that is younger than this is enough. V(0) always makes a new one.
+    type: float
+    default: 0
+  reason:
+    description: Why the set is made; kept with it.
+    type: str
+    default: ""
+  keep:
+    description: Sets to keep.
+    type: int
+    default: 10
+attributes:
+  check_mode:
+    description: Says whether a set would be made.
+    support: full
+  diff_mode:
+    description: Lists the sets before and after.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Back up the node's plugins
+  lightning_goats.hive.hive_backup:
+    node: "{{ __hive_common_node }}"
+    reason: before maintenance
+"""
+
+RETURN = r"""
+backup:
+  description: The set that was made or is recent enough; null when only listed, or in check mode.
+  returned: success
+  type: dict
+  contains:
+    id:
+      description: Name of the set.
+      type: str
+    path:
+      description: Its directory on the node.
+      type: str
+    bytes:
+      description: Size of its files.
+      type: int
+    verified:
+      description: Whether every database in it was read back and is sound.
+      type: bool
+    copy_ms:
+      description: Milliseconds of the copying.
+      type: float
+    barrier_ms:
+      description: Milliseconds for which writers had to wait.
+      type: float
+    duration_ms:
+      description: Milliseconds in all.
+      type: float
+backups:
+  description: All published sets, oldest first.
+  returned: success
+  type: list
+"""
+
+from typing import Any
+
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.backups import (
+    BackupRequest,
+    recent_backup,
+    take_backup,
+)
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.entry import run
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.guard import look
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.journal import Journal
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.lock import engine_lock
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.machine import Machine
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.node import Node
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.observe import list_backups
+
+OPTIONS: dict[str, Any] = {
+    "state": {"type": "str", "choices": ["present", "listed"], "default": "present"},
+    "max_age_seconds": {"type": "float", "default": 0.0},
+    "reason": {"type": "str", "default": ""},
+    "keep": {"type": "int", "default": 10},
+}
+READY_SECONDS = 60.0
+LOCK_SECONDS = 120.0
+
+
+def work(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Make a set unless one is recent enough."""
+    node = Node.from_params(parameters["node"])
+    before = list_backups(node)
+    if parameters["state"] == "listed":
+        return {"changed": False, "backup": None, "backups": before}
+    seen = look(Machine(node), READY_SECONDS)
+    backup = recent_backup(node, seen, parameters["max_age_seconds"])
+    changed = backup is None
+    if changed and not check_mode:
+        with engine_lock(node.state_dir, node.owner, LOCK_SECONDS):
+            backup = take_backup(node, seen, BackupRequest(parameters["reason"], parameters["keep"]))
+            Journal(node.journal_file, node.owner).append(
+                "backup", {"id": backup["id"], "bytes": backup["bytes"], "verified": backup["verified"], "reason": parameters["reason"]}
+            )
+    after = list_backups(node)
+    return {"changed": changed, "backup": backup, "backups": after, "diff": {"before": listing(before), "after": listing(after)}}
+
+
+def listing(backups: list[dict[str, Any]]) -> str:
+    """Return the sets as lines."""
+    return "".join(f"{item['id']} {item['bytes']} bytes\n" for item in backups)
+
+
+def main() -> None:
+    run(OPTIONS, work)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,263 @@
+#!/usr/bin/python
+# Copyright (c) 2026 Lightning Hive Rollout contributors
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: hive_switch
+short_description: Move a node from one stack of plugins to another, and back when anything is wrong
+description:
+  - A journaled transaction on the node. Plugins are stopped and started while lightningd runs on. The managed configuration
+    is validated by lightningd itself, before and after.
+  - A dead-man on the node undoes the switch when nobody confirms it in time, also when the controller is gone.
+  - When anything fails, the previous stack is brought back and proven healthy, and then the module fails with the reason.
+  - An interrupted switch is taken up or undone by the next call.
+author:
+  - Lightning Goats (@lightning-goats)
+extends_documentation_fragment:
+  - lightning_goats.hive.node
+options:
+  state:
+    description:
+      - V(switched) moves the node to O(stack). V(rolled_back) moves it to the stack that was confirmed before the present one.
+      - V(confirmed) keeps what was switched and disarms the dead-man. V(reverted) undoes an open switch, if there is one.
+    type: str
+    choices: [switched, confirmed, reverted, rolled_back]
+    required: true
+  stack:
+    description: The resolved stack, in start order. Empty removes the plugins and keeps their data.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the plugin.
+        type: str
+        required: true
+      version:
+        description: Version of the release.
+        type: str
+        required: true
+      digest:
+        description: sha256 of the artifact.
+        type: str
+        required: true
+      enabled:
+        description: Whether it runs.
+        type: bool
+        default: true
+      options:
+        description: Its options in lightningd's configuration, with their types.
+        type: dict
+        default: {}
+  manifests:
+    description: Manifests of the releases, as the plan saw them. A slot on the node whose manifest differs is refused.
+    type: list
+    elements: dict
+    default: []
+  rollout:
+    description: Name of the rollout. Only the same rollout may take up or confirm its switch.
+    type: str
+    required: true
+  owner:
+    description: Who runs the rollout, shown to others that find the node locked. Empty takes O(rollout).
+    type: str
+    default: ""
+  deadman_seconds:
+    description: Seconds until the switch is undone unless it is confirmed. V(0) confirms at once.
+    type: float
+    default: 300
+  lock_ttl_seconds:
+    description: Seconds after which the lock of a rollout counts as stale.
+    type: float
+    default: 3600
+  break_lock:
+    description: Take the node from a rollout whose lock is stale.
+    type: bool
+    default: false
+  backup_max_age_seconds:
+    description: A verified backup of exactly this stack that is younger than this is used instead of a new one.
+    type: float
+    default: 3600
+  backup_keep:
+    description: Backup sets to keep.
+    type: int
+    default: 10
+  timeouts:
+    description: Seconds that each part may take.
+    type: dict
+    default: {}
+    suboptions:
+      getmanifest:
+        description: A plugin's answer to getmanifest, by default 5.
+        type: float
+      init:
+        description: A plugin's answer to init, by default 30.
+        type: float
+      stop:
+        description: Stopping one plugin, by default 10.
+        type: float
+      rpc:
+        description: Any other call of lightningd, by default 15.
+        type: float
+      healthy:
+        description: From start to a good answer of the health RPC, by default 5.
+        type: float
+      ready:
+        description: Until all plugins of lightningd are active, by default 60.
+        type: float
+      validate:
+        description: lightningd's reading of the new configuration, by default 20.
+        type: float
+      engine:
+        description: Waiting for another engine on this node, by default 120.
+        type: float
+  allow_lightningd_restart:
+    description: Allow a restart of lightningd where the switch cannot be done without.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: Runs every check that changes nothing, and returns the steps that would be taken.
+    support: full
+  diff_mode:
+    description: Shows the stack and the managed include before and after; values of secret options are masked.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Switch the node
+  lightning_goats.hive.hive_switch:
+    node: "{{ __hive_common_node }}"
+    state: switched
+    stack:
+      - name: cl-hive-comms
+        version: 0.1.0
+        digest: 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824
+        options:
+          hive-comms-policy-preset: moderate
+    rollout: 20261122-1
+    deadman_seconds: 300
+
+- name: Keep it
+  lightning_goats.hive.hive_switch:
+    node: "{{ __hive_common_node }}"
+    state: confirmed
+    rollout: 20261122-1
+"""
+
+RETURN = r"""
+phase:
+  description: Where the node is now. One of switched, confirmed, reverted, refused, revert-failed, planned.
+  returned: always
+  type: str
+transaction:
+  description: Id of the transaction, empty when none was needed.
+  returned: always
+  type: str
+before:
+  description: The stack before.
+  returned: always
+  type: list
+after:
+  description: The stack after.
+  returned: always
+  type: list
+downtime_ms:
+  description: Per plugin, milliseconds from its last answer before the stop to its first after the start.
+  returned: always
+  type: dict
+switch_ms:
+  description: Milliseconds of the whole call.
+  returned: always
+  type: float
+lightningd_restarts:
+  description: How often lightningd came up anew.
+  returned: always
+  type: int
+backup:
+  description: The backup set of this switch, null when none was needed.
+  returned: always
+  type: dict
+reverted:
+  description: Whether the previous stack was brought back.
+  returned: always
+  type: bool
+reason:
+  description: Why it failed or was undone.
+  returned: always
+  type: str
+remarks:
+  description: What is worth telling but no reason to go back.
+  returned: always
+  type: list
+journal:
+  description: The journal entries of the transaction.
+  returned: always
+  type: list
+journal_head:
+  description: Hash of the newest journal entry.
+  returned: always
+  type: str
+steps:
+  description: The steps that would be taken.
+  returned: in check mode
+  type: list
+"""
+
+from typing import Any
+
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.entry import TIMEOUTS, run
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.node import Node
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.request import Request, Timeouts
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.switch import switch
+
+OPTIONS: dict[str, Any] = {
+    "state": {"type": "str", "required": True, "choices": ["switched", "confirmed", "reverted", "rolled_back"]},
+    "stack": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "version": {"type": "str", "required": True},
+            "digest": {"type": "str", "required": True},
+            "enabled": {"type": "bool", "default": True},
+            "options": {"type": "dict", "default": {}},
+        },
+    },
+    "manifests": {"type": "list", "elements": "dict", "default": []},
+    "rollout": {"type": "str", "required": True},
+    "owner": {"type": "str", "default": ""},
+    "deadman_seconds": {"type": "float", "default": 300.0},
+    "lock_ttl_seconds": {"type": "float", "default": 3600.0},
+    "break_lock": {"type": "bool", "default": False},
+    "backup_max_age_seconds": {"type": "float", "default": 3600.0},
+    "backup_keep": {"type": "int", "default": 10},
+    "timeouts": TIMEOUTS,
+    "allow_lightningd_restart": {"type": "bool", "default": False},
+}
+PLAIN = (
+    "state", "stack", "rollout", "owner", "deadman_seconds", "lock_ttl_seconds", "break_lock", "backup_max_age_seconds", "backup_keep",
+    "allow_lightningd_restart",
+)  # fmt: skip
+
+
+def work(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Hand the request to the engine."""
+    request = Request(
+        **{key: parameters[key] for key in PLAIN},
+        manifests={str(manifest["artifact"]["sha256"]): manifest for manifest in parameters["manifests"]},
+        timeouts=Timeouts.from_params(parameters["timeouts"]),
+        check_mode=check_mode,
+    )
+    return switch(Node.from_params(parameters["node"]), request)
+
+
+def main() -> None:
+    run(OPTIONS, work)
+
+
+if __name__ == "__main__":
+    main()
