@@ -110,6 +110,38 @@ class Backend(Protocol):
         """Stop what `prepare` started."""
 
 
+def running_pid(node: NodeFile) -> int | None:
+    """Return the pid of a node's lightningd while it runs; a pid that now belongs to something else does not count."""
+    pid = read_pid(node.pid_file)
+    if pid is None:
+        return None
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    return pid if any(os.fsencode(node.lightning_dir) in argument for argument in arguments) else None
+
+
+def session_members(session: int) -> list[int]:
+    """Return the processes of a session: a node's lightningd, which leads it, and its plugins."""
+    pids = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
+    return [pid for pid in pids if (found := _state(pid)) is not None and found == session]
+
+
+def runs(pid: int) -> bool:
+    """Whether a process runs; one that has ended and is only not yet reaped does not."""
+    return _state(pid) is not None
+
+
+def _state(pid: int) -> int | None:
+    """Return the session of a process that runs."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[3])
+
+
 def read_pid(path: Path) -> int | None:
     """Return the pid in a pid file when that process runs, else None."""
     try:

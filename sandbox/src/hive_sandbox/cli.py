@@ -23,11 +23,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=Path("var/sandbox"), help="where the nodes live")
     parser.add_argument("--nodes", type=int, default=3, help="how many (up)")
     parser.add_argument("--lightningd", choices=["auto", "real", "fake"], default="auto", help="which one (up)")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would change")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
     options = parser.parse_args(arguments)
     fleet = Fleet(options.root)
     try:
-        if options.action == "up":
+        if options.dry_run:
+            outcome = Outcome(fleet.would(options.action, options.nodes), fleet.status())
+        elif options.action == "up":
             outcome = fleet.up(options.nodes, options.lightningd)
         elif options.action == "down":
             outcome = fleet.down()
@@ -49,3 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if text:
         sys.stdout.write(text + "\n")
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from . import rpcclient
-from .backend import NodeFile, SandboxError, read_pid
+from .backend import NodeFile, SandboxError, running_pid, runs, session_members
 
 _POLL_SECONDS = 0.02
 _CHANNEL_SECONDS = 15.0
+_PLUGIN_SECONDS = 2.0
 # What is left in the wallet for fees and for later.
 _FUNDING_RESERVE_SAT = 100_000
 _CONFIG = """\
@@ -32,6 +33,9 @@ class FakeBackend:
     """A lightningd that needs nothing but Python."""
 
     name = "fake"
+
+    def __init__(self) -> None:
+        self._started: dict[str, subprocess.Popen[bytes]] = {}
 
     def prepare(self, root: Path) -> None:
         """Nothing is shared: the nodes tell each other how high their chain is."""
@@ -70,12 +74,12 @@ class FakeBackend:
                 stderr=errors,
                 start_new_session=True,
             )
-        self._started = {**getattr(self, "_started", {}), node.name: process}
+        self._started[node.name] = process
 
     def wait_started(self, node: NodeFile, timeout: float) -> dict[str, Any]:
         """Wait until getinfo answers and every plugin is active."""
         deadline = time.monotonic() + timeout
-        process = getattr(self, "_started", {}).get(node.name)
+        process = self._started.get(node.name)
         path = node.network_dir / "lightning-rpc"
         while time.monotonic() < deadline:
             if process is not None and process.poll() is not None:
@@ -94,21 +98,29 @@ class FakeBackend:
 
     def is_running(self, node: NodeFile) -> bool:
         """Whether the process in the pid file runs."""
-        return read_pid(node.pid_file) is not None
+        return running_pid(node) is not None
 
     def stop(self, node: NodeFile, timeout: float) -> None:
-        """Stop by RPC, then by SIGKILL."""
-        pid = read_pid(node.pid_file)
+        """Stop by RPC, then by SIGKILL; plugins that stay behind go too."""
+        pid = running_pid(node)
         if pid is None:
             return
+        leads = os.getsid(pid) == pid
         deadline = time.monotonic() + timeout
         with contextlib.suppress(OSError, rpcclient.RpcFailedError):
             rpcclient.call(node.network_dir / "lightning-rpc", "stop", timeout=timeout)
-        while time.monotonic() < deadline and read_pid(node.pid_file) == pid:
+        while time.monotonic() < deadline and runs(pid):
             time.sleep(_POLL_SECONDS)
-        if read_pid(node.pid_file) == pid:
+        if runs(pid):
             os.kill(pid, signal.SIGKILL)
         node.pid_file.unlink(missing_ok=True)
+        # A plugin may outlive lightningd when it does not mind the end of its stdin.
+        grace = time.monotonic() + _PLUGIN_SECONDS
+        while leads and time.monotonic() < grace and session_members(pid):
+            time.sleep(_POLL_SECONDS)
+        for left in session_members(pid) if leads else []:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(left, signal.SIGKILL)
 
     def connect(self, node: NodeFile, other: NodeFile) -> None:
         """Connect over loopback."""
@@ -144,3 +156,14 @@ class FakeBackend:
 
     def shut_down(self, root: Path) -> None:
         """Nothing is shared."""
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process runs; one that ended as a child of this process is reaped."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shlex
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,23 +85,49 @@ class Fleet:
         order = {node_name(number): number for number in range(NODES_MAX)}
         return sorted(made, key=lambda node: order.get(node.name, NODES_MAX))
 
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock of the sandbox: only one command at a time changes it."""
+        self.root.parent.mkdir(parents=True, exist_ok=True)
+        with (self.root.parent / f".{self.root.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def would(self, action: str, count: int) -> list[str]:
+        """Return what `up`, `down` or `reset` would change, as sentences."""
+        there = {node["name"]: node["running"] for node in self.status()}
+        if action == "up":
+            wanted = [node_name(number) for number in range(count)]
+            made = [f"make {name}" for name in wanted if name not in there]
+            return made + [f"start {name}" for name in wanted if not there.get(name)]
+        stopped = [f"stop {name}" for name, running in there.items() if running]
+        return stopped + ([f"remove {name}" for name in there] if action == "reset" else [])
+
     def up(self, count: int, lightningd: str) -> Outcome:
         """Bring up nodes 1 to `count`: what runs is left alone, what is missing is made, started, connected, funded.
 
         Raises:
             SandboxError: a node does not start, or `count` makes no sense.
         """
+        with self._alone():
+            return self._up(count, lightningd)
+
+    def _up(self, count: int, lightningd: str) -> Outcome:
         if not 1 <= count <= NODES_MAX:
             raise SandboxError(f"a sandbox has 1 to {NODES_MAX} nodes, not {count}")
         existing = {node.name: node for node in self.nodes()}
         kind = next((node.backend for node in existing.values()), lightningd)
         if lightningd not in ("auto", kind):
-            raise SandboxError(f"this sandbox runs on the {kind} lightningd; run: hive-sandbox reset")
+            raise SandboxError(f"this sandbox runs on the {kind} lightningd: reset it first (sandbox_state=reset)")
         backend = backend_named(kind, self.root)
         changes: list[str] = []
         backend.prepare(self.root)
         wanted = [node_name(number) for number in range(count)]
         nodes = [existing.get(name) or self._make(name, backend, changes) for name in wanted]
+        for node in nodes:
+            # Written anew each time: the Python environment may have moved.
+            _wrapper(node.directory / "lightningd", backend.program(), node)
+            _wrapper(node.directory / "lightning-cli", backend.cli_program(), node)
         started = [node for node in nodes if not backend.is_running(node)]
         for node in started:
             backend.start(node)
@@ -130,8 +158,6 @@ class Fleet:
             p2p_port=_free_port(),
             program=backend.program(),
         )
-        _wrapper(directory / "lightningd", backend.program(), node)
-        _wrapper(directory / "lightning-cli", backend.cli_program(), node)
         backend.write_config(node)
         node.save()
         changes.append(f"made {name}")
@@ -150,26 +176,30 @@ class Fleet:
 
     def down(self) -> Outcome:
         """Stop every node; their files stay."""
-        changes: list[str] = []
+        with self._alone():
+            return self._down()
+
+    def _down(self) -> Outcome:
         nodes = self.nodes()
-        for node in nodes:
-            backend = backend_named(node.backend, self.root)
-            if backend.is_running(node):
-                backend.stop(node, STOP_SECONDS)
-                changes.append(f"stopped {node.name}")
+        backends = {node.name: backend_named(node.backend, self.root) for node in nodes}
+        running = [node for node in nodes if backends[node.name].is_running(node)]
+        with ThreadPoolExecutor(max_workers=max(1, len(running))) as pool:
+            list(pool.map(lambda node: backends[node.name].stop(node, STOP_SECONDS), running))
+        changes = [f"stopped {node.name}" for node in running]
         for kind in {node.backend for node in nodes}:
             backend_named(kind, self.root).shut_down(self.root)
         return Outcome(changes, self.status())
 
     def reset(self) -> Outcome:
         """Stop every node and remove their files."""
-        changes = self.down().changes
-        for node in self.nodes():
-            shutil.rmtree(node.directory)
-            changes.append(f"removed {node.name}")
-        shutil.rmtree(self.root / "bitcoin", ignore_errors=True)
-        with contextlib.suppress(OSError):
-            self.root.rmdir()
+        with self._alone():
+            changes = self._down().changes
+            for node in self.nodes():
+                shutil.rmtree(node.directory)
+                changes.append(f"removed {node.name}")
+            shutil.rmtree(self.root / "bitcoin", ignore_errors=True)
+            with contextlib.suppress(OSError):
+                self.root.rmdir()
         return Outcome(changes, [])
 
     def status(self) -> list[dict[str, Any]]:
@@ -199,6 +229,3 @@ def _wrapper(path: Path, program: list[str], node: NodeFile) -> None:
     argv = [*program, f"--lightning-dir={node.lightning_dir}", f"--network={node.network}"]
     path.write_text(f'#!/bin/sh\nexec {shlex.join(argv)} "$@"\n', encoding="utf-8")
     os.chmod(path, 0o755)  # noqa: PTH101
-
-
-Progress = Callable[[str], None]

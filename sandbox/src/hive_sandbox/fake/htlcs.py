@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from .peers import Peer
 
 _BLOCKS_TOO_SOON = 3
+_EVENT_MEMBERS = (
+    "created_index", "updated_index", "payment_hash", "in_channel", "in_htlc_id", "out_channel", "out_htlc_id",
+    "in_msat", "out_msat", "fee_msat", "status", "failcode", "failreason", "style", "received_time", "resolved_time",
+)  # fmt: skip
 
 
 class Htlcs:
@@ -228,9 +232,7 @@ class Htlcs:
             connection.execute("UPDATE forwards SET document = ? WHERE id = ?", (json.dumps(record), index))
 
     def _tell_forward(self, record: dict[str, Any]) -> None:
-        order = ("created_index", "payment_hash", "in_channel", "in_htlc_id", "out_channel", "out_htlc_id", "in_msat")
-        rest = ("out_msat", "fee_msat", "status", "failcode", "failreason", "style", "received_time", "resolved_time")
-        self.node.topics.publish("forward_event", {k: record[k] for k in (*order, *rest) if k in record})
+        self.node.topics.publish("forward_event", {name: record[name] for name in _EVENT_MEMBERS if name in record})
 
     def forwards(self, index: int | None = None) -> list[dict[str, Any]]:
         """Return the records of forwards, with the payment hash that listforwards does not show."""
