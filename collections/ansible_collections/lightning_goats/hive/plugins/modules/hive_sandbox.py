@@ -8,8 +8,8 @@ DOCUMENTATION = r"""
 module: hive_sandbox
 short_description: Bring the local fleet of nodes up or down
 description:
-  - Runs the command C(hive-sandbox) of the package of the same name, which makes, starts, connects, stops and removes nodes
-    as ordinary processes of this machine.
+  - Runs the command C(hive-sandbox) of the package of the same name, which makes, starts, connects, stops and removes
+    nodes as ordinary processes of this machine.
   - Needs that package in the Python that runs the module, as C(make venv) installs it.
 author: [Lightning Hive Rollout contributors]
 options:
@@ -74,11 +74,12 @@ lines:
 
 import json
 import sys
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 
-def lines(outcome: dict) -> list:
+def lines(outcome: dict[str, Any]) -> list[str]:
     """Return the outcome of hive-sandbox as text: its changes, then a line for each node."""
     nodes = [
         f"{node['name']}: {'running' if node['running'] else 'stopped'} ({node['backend']}), {node['node_id'] or 'new'}"
@@ -98,22 +99,13 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    command = [
-        sys.executable,
-        "-m",
-        "hive_sandbox.cli",
-        module.params["state"],
-        "--json",
-        "--root",
-        module.params["root"],
-    ]
-    command += ["--nodes", str(module.params["nodes"]), "--lightningd", module.params["lightningd"]]
+    wanted = module.params
+    command = [sys.executable, "-m", "hive_sandbox.cli", wanted["state"], "--json", "--root", wanted["root"]]
+    command += ["--nodes", str(wanted["nodes"]), "--lightningd", wanted["lightningd"]]
     code, out, err = module.run_command(command + (["--dry-run"] if module.check_mode else []))
     if code != 0:
-        said = [line for line in err.splitlines() if line.strip()]
-        module.fail_json(
-            msg=said[-1].removeprefix("hive-sandbox: ") if said else f"hive-sandbox ended with code {code}."
-        )
+        said = [line for line in err.splitlines() if line.strip()] or [f"hive-sandbox ended with code {code}."]
+        module.fail_json(msg=said[-1].removeprefix("hive-sandbox: "))
     outcome = json.loads(out)
     module.exit_json(
         changed=outcome["changed"], changes=outcome["changes"], nodes=outcome["nodes"], lines=lines(outcome)
