@@ -142,7 +142,7 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # ansible-core has
                 continue
             self._told.append(line.text)
             self._show(line)
-        if result.task.diff or found.get("diff"):
+        if result.task.diff:
             self._diff(found)
 
     def _diff(self, found: Mapping[str, Any]) -> None:
