@@ -35,7 +35,7 @@ lint: venv ## ruff, mypy --strict, yamllint, ansible-lint (production)
 	@scripts/lint
 
 bench: venv ## benchmarks; SUITE=name for one of them
-	@PATH="$(VENV)/bin:$$PATH" PYTHONPATH=tests "$(VENV)/bin/python" -m bench $(SUITE)
+	@PATH="$(VENV)/bin:$$PATH" PYTHONPATH=tests:collections "$(VENV)/bin/python" -m bench $(SUITE)
 
 reference: venv ## write docs/reference from the code
 	@"$(VENV)/bin/python" scripts/generate_reference.py
