@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 
@@ -108,3 +109,14 @@ def test_stop_ends_work_that_listens_and_reports_work_that_does_not() -> None:
     assert queued.cancelled()
     gate.set()
     assert deaf.result(5)
+
+
+def test_work_that_was_dropped_from_the_queue_delays_nobody() -> None:
+    pool, stopping = Pool("full", 1, 5), threading.Event()
+    pool.submit(lambda: stopping.wait(10))
+    dropped = [pool.submit(lambda: True) for _ in range(3)]
+    threading.Timer(0.1, stopping.set).start()
+    begin = time.monotonic()
+    assert pool.stop(8.0)
+    assert time.monotonic() - begin < 6
+    assert all(future.cancelled() for future in dropped)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from hive_kit.app import Application, Context
 from hive_kit.errors import BusyError, NotReadyError, UnavailableError
@@ -14,14 +14,16 @@ from hive_kit.health import Check
 
 from cl_hive.options import Settings
 from cl_hive.protocol import fields, frames
-from cl_hive.services.bindings import COMMS
-from cl_hive.services.hive import Hive, Siblings
 from cl_hive.services.lightning import Lightning
-from cl_hive.services.signing import ARCHON
+from cl_hive.services.siblings import ARCHON, COMMS, Siblings
+
+if TYPE_CHECKING:
+    from cl_hive.services.hive import Hive
 
 T = TypeVar("T")
 TICK_SECONDS: Final = 2.0
 COMMAND_SECONDS: Final = 60.0
+LASTING_SECONDS: Final = 1800
 
 
 class HiveApplication(Application):
@@ -58,6 +60,8 @@ class HiveApplication(Application):
         """
         with self._making:
             if self._hive is None:
+                from cl_hive.services.hive import Hive  # not needed to answer the manifest
+
                 context = self.context
                 self._hive = Hive(
                     self.lightning.identity(),
@@ -74,15 +78,10 @@ class HiveApplication(Application):
         """What health should know: lightningd answers, and the connected members agree with this node."""
         found = [Check("lightningd", not self._problem, self._problem)]
         if self._hive is not None:
-            different = [peer for peer, same in self._hive.sync.view().items() if same is False]
-            detail = (
-                f"{len(different)} connected members know something else; it is being exchanged" if different else ""
-            )
-            # Differences are the normal state for seconds after every change, so they do not make the plugin degraded.
-            found.append(Check("in-sync", True, detail))
-            request = self._hive.join_request()
-            refused = request is not None and request.status in ("refused", "expired")
-            found.append(Check("join", True, f"{request.status}: {request.reason}" if refused and request else ""))
+            # Differences are normal for seconds after every change; when they last, something does not heal.
+            lasting = self._hive.sync.differ_since(self.context.now() - LASTING_SECONDS)
+            what = f"for half an hour {', '.join(peer[:16] for peer in lasting)} know something else; see hive-status"
+            found.append(Check("in-sync", not lasting, what if lasting else ""))
         return found
 
     def command(self, work: Callable[[Hive], T]) -> T:

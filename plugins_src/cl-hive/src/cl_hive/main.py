@@ -12,8 +12,7 @@ from cl_hive import options
 from cl_hive.app import HiveApplication
 from cl_hive.migrations import MIGRATIONS
 from cl_hive.rpc import membership, packets, status
-from cl_hive.services.bindings import COMMS
-from cl_hive.services.signing import ARCHON
+from cl_hive.services.siblings import ARCHON, COMMS
 
 SPEC: Final[PluginSpec[HiveApplication]] = PluginSpec(
     name="cl-hive",

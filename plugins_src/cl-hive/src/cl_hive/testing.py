@@ -24,8 +24,9 @@ from cl_hive.protocol.messages import state_rows
 from cl_hive.protocol.records import MembershipRecord
 from cl_hive.protocol.registry import MessageSpec
 from cl_hive.protocol.ticket import Ticket
-from cl_hive.services.hive import Hive, Siblings
+from cl_hive.services.hive import Hive
 from cl_hive.services.lightning import Identity, Lightning
+from cl_hive.services.siblings import Siblings
 
 START: Final = 1_800_000_000
 TICK: Final = 2
@@ -133,7 +134,7 @@ class SimNode:
     def _peers(self, params: dict[str, Any]) -> dict[str, Any]:
         wanted = params.get("id")
         rows = [
-            {"id": node.id, "connected": True, "features": node.features}
+            {"id": node.id, "connected": True, "features": node.features, "netaddr": ["127.0.0.1:9735"]}
             for node in self.network.nodes.values()
             if self.network.linked(self.id, node.id) and wanted in (None, node.id)
         ]

@@ -59,7 +59,8 @@ class Pool:
             self._stopped = True
             pending = set(self._pending)
         self._executor.shutdown(wait=False, cancel_futures=True)
-        return not wait(pending, timeout).not_done
+        # Nobody tells `wait` about work that was dropped from the queue: it would wait for it until the end.
+        return not wait({future for future in pending if not future.cancelled()}, timeout).not_done
 
     @property
     def waiting(self) -> int:

@@ -13,9 +13,8 @@ from hive_kit.siblings import Sibling
 
 from cl_hive.app import HiveApplication
 from cl_hive.options import DECLARED_ONLY
-from cl_hive.services.bindings import COMMS
 from cl_hive.services.membership import MEMBER
-from cl_hive.services.signing import ARCHON
+from cl_hive.services.siblings import ARCHON, COMMS
 
 _JSON = dict[str, Any]
 _ABSENT: Final[_JSON] = {"installed": False, "active": False, "name": ""}

@@ -14,7 +14,6 @@ from cl_hive.services.limits import Counters
 from cl_hive.services.signing import Signer
 from cl_hive.storage.bindings import BindingStore
 
-COMMS: Final = "cl-hive-comms"
 # A member says it in its GOSSIP, with a signature of its own.
 ANNOUNCED: Final = "announced"
 

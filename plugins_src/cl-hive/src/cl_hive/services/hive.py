@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from hive_kit.errors import InvalidParamsError, LimitError
-from hive_kit.siblings import Sibling
 from hive_kit.store import Store
 
 from cl_hive.errors import AlreadyInHiveError, CannotLeaveError, NotInHiveError, NotMemberTierError
@@ -26,6 +24,7 @@ from cl_hive.services.lightning import Identity, Lightning
 from cl_hive.services.limits import Counters, RateLimiter
 from cl_hive.services.membership import MEMBER, Membership
 from cl_hive.services.post import Post
+from cl_hive.services.siblings import Siblings
 from cl_hive.services.signing import Signer
 from cl_hive.services.sync import Sync
 from cl_hive.storage.bindings import BindingStore
@@ -38,26 +37,6 @@ PEERS_SECONDS: Final = 60
 LOOK_SECONDS: Final = 60
 PRUNE_SECONDS: Final = 3600
 GENESIS_TICKET_HOURS: Final = tickets.MAX_HOURS
-
-
-@dataclass(frozen=True)
-class Siblings:
-    """The other plugins of this node, None where nothing watches them."""
-
-    comms: Sibling | None = None
-    archon: Sibling | None = None
-
-    @property
-    def mode(self) -> str:
-        """monolith, with-comms, with-archon or full."""
-        comms = self.comms is not None and self.comms.present
-        archon = self.archon is not None and self.archon.present
-        return {
-            (False, False): "monolith",
-            (True, False): "with-comms",
-            (False, True): "with-archon",
-            (True, True): "full",
-        }[comms, archon]
 
 
 class Hive:
@@ -84,8 +63,8 @@ class Hive:
         self.states = StateStore(store)
         self.membership = Membership(identity.node_id, MemberStore(store), self.signer.check, self.counters, now)
         self._now = now
-        self._addresses: dict[str, str] = {}
-        self._connected: set[str] = set()
+        # Connected peers, and where from ("" when lightningd did not say).
+        self._peers: dict[str, str] = {}
         self._due: dict[str, int] = {}
         limiter = RateLimiter(now)
         me = identity.node_id
@@ -144,7 +123,7 @@ class Hive:
             self.counters,
             limiter,
             now,
-            lambda peer: self._addresses.get(peer, ""),
+            lambda peer: self._peers.get(peer, ""),
             handlers={
                 "HELLO": self.gatekeeper.on_hello,
                 "CHALLENGE": self.joiner.on_challenge,
@@ -167,7 +146,7 @@ class Hive:
 
     def receive(self, peer_id: str, data: bytes) -> None:
         """A custom message."""
-        self._connected.add(peer_id)
+        self._peers.setdefault(peer_id, "")
         self.dispatcher.receive(peer_id, data)
 
     def inject(self, node_id: str, frame: Frame) -> None:
@@ -176,15 +155,13 @@ class Hive:
 
     def connected(self, peer_id: str, address: str) -> None:
         """A peer connected; members exchange what they know."""
-        self._connected.add(peer_id)
-        self._addresses[peer_id] = address
+        self._peers[peer_id] = address
         self.sync.greet([peer_id])
         self._due.pop("deliver", None)
 
     def disconnected(self, peer_id: str) -> None:
         """A peer is gone."""
-        self._connected.discard(peer_id)
-        self._addresses.pop(peer_id, None)
+        self._peers.pop(peer_id, None)
         self.sync.forget(peer_id)
 
     # -- time ---------------------------------------------------------------------------------------------------------
@@ -352,6 +329,10 @@ class Hive:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
+    @property
+    def _connected(self) -> set[str]:
+        return set(self._peers)
+
     def _require_own(self) -> Member:
         own = self.membership.own()
         if own is None:
@@ -367,18 +348,20 @@ class Hive:
         return True
 
     def _look_around(self) -> None:
-        before, self._connected = self._connected, self.lightning.connected()
-        for peer in before - self._connected:
-            self.disconnected(peer)
-        # Also those whose connect notification was missed, as after a restart.
-        self.sync.greet(self._connected - before)
+        before, now = self._peers, self.lightning.connected()
+        # What the notification said stands: it is the newer knowledge when an address is missing.
+        self._peers = {peer: address or before.get(peer, "") for peer, address in now.items()}
+        for peer in before.keys() - now.keys():
+            self.sync.forget(peer)
+        # Those whose connect notification was missed, as before a restart.
+        self.sync.greet(now.keys() - before.keys())
 
     def _admitted(self, member: Member) -> None:
         self.sync.announce([member])
         self.sync.greet([member.peer_id])
 
     def _joined(self, inviter: str) -> None:
-        self._connected.add(inviter)
+        self._peers.setdefault(inviter, "")
         self.gossip.refresh(self._connected)
         self.sync.greet([inviter])
 

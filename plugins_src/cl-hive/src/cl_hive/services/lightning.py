@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median_low
 from typing import Any, Final
 
 from hive_kit.errors import UnavailableError
@@ -96,10 +95,10 @@ class Lightning:
             return False
         return True
 
-    def connected(self) -> set[str]:
-        """Node ids of connected peers."""
+    def connected(self) -> dict[str, str]:
+        """Node ids of connected peers, with the address of the connection ("" when lightningd does not say)."""
         peers = self._node.call("listpeers", timeout=_SECONDS)["peers"]
-        return {peer["id"] for peer in peers if peer.get("connected")}
+        return {peer["id"]: str((peer.get("netaddr") or [""])[0]) for peer in peers if peer.get("connected")}
 
     def features(self, peer_id: str) -> int:
         """Feature vector of a connected peer, 0 when it is not connected."""
@@ -136,11 +135,15 @@ class Lightning:
         fees: dict[str, int] = {}
         if rows:
             fees = {
-                "base_fee_msat": median_low([_msat(row.get("fee_base_msat")) for row in rows]),
-                "fee_ppm": median_low([int(row.get("fee_proportional_millionths") or 0) for row in rows]),
+                "base_fee_msat": _median([_msat(row.get("fee_base_msat")) for row in rows]),
+                "fee_ppm": _median([int(row.get("fee_proportional_millionths") or 0) for row in rows]),
             }
         neighbours = tuple(sorted({str(row["peer_id"]) for row in rows}))
         return ChannelSummary(capacity, min(available, capacity), neighbours, fees)
+
+
+def _median(values: list[int]) -> int:
+    return sorted(values)[(len(values) - 1) // 2]
 
 
 def _msat(value: Any) -> int:

@@ -12,7 +12,6 @@ from hive_kit.siblings import Sibling
 from cl_hive.protocol import fields
 from cl_hive.services.lightning import Lightning
 
-ARCHON: Final = "cl-hive-archon"
 # archon signs "<domain>|" + text and nothing else, so that no text of ours can be mistaken for one of another purpose.
 DOMAIN: Final = "hive"
 

@@ -92,6 +92,10 @@ class Sync:
         """Connected members, and whether they know the same as this node; None until they said something."""
         return {peer: self._view(peer).in_sync for peer in sorted(self._reachable())}
 
+    def differ_since(self, moment: int) -> list[str]:
+        """Connected members that have known something else since before a moment."""
+        return [peer for peer in sorted(self._reachable()) if 0 < self._view(peer).differs_since <= moment]
+
     def greet(self, peers: Iterable[str]) -> None:
         """Exchange states and hashes with members that were just connected or just became known."""
         reachable = self._reachable().intersection(peers)
