@@ -103,11 +103,9 @@ def test_bad_input_is_refused_before_anything_changes(release: Run, variables: d
 
 
 @pytest.mark.slow
-def test_the_three_plugins_are_reproducible_and_installable(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """Two builds with nothing in common but the sources; a slot of each proves itself."""
-    shared = tmp_path_factory.getbasetemp() / "release-flow-cache"
+def test_the_three_plugins_are_reproducible_and_installable(tmp_path: Path) -> None:
+    """Two builds with nothing in common but the sources and fetched wheels; a slot of each proves itself."""
+    shared = ROOT / ".cache/release"
     first, second = Run(tmp_path / "1", shared), Run(tmp_path / "2", shared)
     assert changed(first()) == 1
     assert changed(second(hive_release_versions={"cl-hive": "0.9.9"})) == 1

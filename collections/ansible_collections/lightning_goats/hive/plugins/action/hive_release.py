@@ -56,6 +56,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             result.update(release(parameters, base, bool(self._task.check_mode)))
         except ReleaseError as error:
             result.update(failed=True, msg=str(error), code=error.code)
+        except OSError as error:
+            what = f"{error.filename or 'The disk'} cannot be used ({error.strerror or error})"
+            result.update(
+                failed=True, msg=f"{what}: free space or correct its owner, then run this again.", code="disk"
+            )
         return result
 
 

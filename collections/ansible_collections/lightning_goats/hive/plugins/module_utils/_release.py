@@ -46,6 +46,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._release_whee
 
 PYTHONS = ("3.11", "3.12", "3.13")
 MACHINES = ("x86_64", "aarch64")
+CHANGED = "the sources changed"
 # pex and hatchling keep one core busy each; more at once only makes each slower.
 PARALLEL = 2
 
@@ -116,11 +117,13 @@ def release(wanted: list[Wanted], versions: dict[str, str], settings: Settings, 
     outcome.changed = bool(stale)
     before = {job.directory: _digest_on_disk(job) for job in jobs}
     if stale and not check_mode:
-        with _alone(settings.cache):
-            sweep(settings.releases)
+        with _alone(settings.releases):
             if signer.throwaway:
                 keys.create_throwaway(signer, settings.identity)
-            _build(stale, settings, signer)
+            # While we waited for our turn, another builder may have made what we want.
+            for job in stale:
+                job.current, _ = _find(job.directory, job.sources, signer)
+            _build([job for job in stale if job.current is None], settings, signer)
     for job in jobs:
         outcome.releases.append(
             {
@@ -149,15 +152,20 @@ def _look(wanted: Wanted, versions: dict[str, str], settings: Settings, signer: 
             "source", f"{sources.name} requires Python {sources.requires_python}: we release for {', '.join(PYTHONS)}."
         )
     directory = release_directory(settings.releases, sources.name, sources.version)
-    current, reason = None, "not released yet"
-    if directory.exists():
-        try:
-            current = load_release(directory, signer.allowed_signers, sources.name, sources.version, now=time.time())
-        except ReleaseError as error:
-            reason = str(error)
-        if current is not None and current.manifest["source"]["digest"] != sources.digest:
-            current, reason = None, "the sources changed"
-    return _Job(sources, directory, targets, current, reason if current is None else "")
+    return _Job(sources, directory, targets, *_find(directory, sources, signer))
+
+
+def _find(directory: Path, sources: Sources, signer: keys.Signer) -> tuple[Release | None, str]:
+    """The release of ``sources`` that is there and good, or why there is none."""
+    if not directory.exists():
+        return None, "not released yet"
+    try:
+        found = load_release(directory, signer.allowed_signers, sources.name, sources.version, now=time.time())
+    except ReleaseError as error:
+        return None, str(error)
+    if found.manifest["source"]["digest"] != sources.digest:
+        return None, CHANGED
+    return found, ""
 
 
 def _refuse_duplicates(jobs: list[_Job]) -> None:
@@ -175,7 +183,7 @@ def _refuse_replacing(jobs: list[_Job], settings: Settings, signer: keys.Signer)
     if settings.replace or (settings.replace is None and signer.throwaway):
         return
     for job in jobs:
-        if job.current is None and job.directory.exists() and job.reason == "the sources changed":
+        if job.current is None and job.directory.exists() and job.reason == CHANGED:
             raise ReleaseError(
                 "replace",
                 f"{job.sources.name} {job.sources.version} was already released from other sources: raise its version, "
@@ -201,7 +209,6 @@ def _build(jobs: list[_Job], settings: Settings, signer: keys.Signer) -> None:
         for target, wheels in job.wheels.items():
             needed.setdefault(target, []).extend(wheels)
     fetch(needed, wheelhouse)
-    settings.releases.mkdir(parents=True, exist_ok=True)
     # Beside its destination, so that publishing is a rename.
     with tempfile.TemporaryDirectory(dir=settings.releases, prefix=".building-") as scratch:
         own = []
@@ -270,18 +277,14 @@ def _sha256(path: Path) -> str:
 
 
 @contextmanager
-def _alone(cache: Path) -> Iterator[None]:
-    """One builder at a time; what an interrupted one left behind is removed by its successor."""
-    cache.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(cache / "release.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _alone(releases: Path) -> Iterator[None]:
+    """One builder at a time; what a killed one left behind is removed by its successor."""
+    releases.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(releases / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+        for left in releases.glob(".building-*"):
+            shutil.rmtree(left)
         yield
     finally:
         os.close(descriptor)
-
-
-def sweep(releases: Path) -> None:
-    """Remove unfinished work of builders that were killed. Call only while no other builds."""
-    for left in releases.glob(".building-*"):
-        shutil.rmtree(left)

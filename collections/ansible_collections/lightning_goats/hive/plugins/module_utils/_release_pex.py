@@ -53,7 +53,8 @@ def join(sources: Sources, wheels: list[Path], targets: list[Target], artifact: 
         said = " / ".join(result.stderr.strip().splitlines()[-3:])
         raise ReleaseError(
             "build",
-            f"pex could not join {sources.name} {sources.version} ({said}): bring pyproject.toml and uv.lock in line.",
+            f"pex could not join {sources.name} {sources.version} ({said}): if it names a "
+            "requirement, bring pyproject.toml and uv.lock in line.",
         )
 
 

@@ -183,9 +183,12 @@ def _uv() -> str:
 def _provenance(packages: list[Path], workspace: Path | None) -> tuple[str, bool, int]:
     """Commit that last changed the sources, whether they differ from it, and its time (unix seconds).
 
-    Outside git the commit is empty, the sources count as changed, and the time is that of the newest file.
+    Outside git the commit is empty, the sources count as changed, and the time is that of the newest file. The
+    environment's SOURCE_DATE_EPOCH, where reproducible builds say what time it is, goes before either time.
     """
-    paths = [str(path.resolve()) for path in packages]
+    # A source directory may be a link: its files count too.
+    paths = [str(path.resolve()) for package in packages for path in (package, package / "src")]
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     if workspace is not None:
         paths.append(str((workspace / "uv.lock").resolve()))
     git = ["git", "--no-optional-locks", "-c", "safe.directory=*"]
@@ -194,8 +197,7 @@ def _provenance(packages: list[Path], workspace: Path | None) -> tuple[str, bool
         status = _run([*git, "status", "--porcelain", "--", *paths], packages[0])
         if log.returncode == status.returncode == 0 and log.stdout.strip():
             commit, seconds = log.stdout.split()
-            return commit, bool(status.stdout.strip()), int(seconds)
-    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+            return commit, bool(status.stdout.strip()), int(epoch if epoch.isdecimal() else seconds)
     if epoch.isdecimal():
         return "", True, int(epoch)
     return "", True, max(int((package / file).stat().st_mtime) for package in packages for file in _files(package))

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,7 @@ def test_a_release_is_three_files_verified_and_described_by_itself(settings: Set
         "manifest.json",
         "manifest.json.sig",
     ]
-    assert {path.name for path in settings.releases.iterdir()} == {"hive-fixture"}
+    assert {path.name for path in settings.releases.iterdir()} == {".lock", "hive-fixture"}
     release = load_release(directory, Path(outcome.allowed_signers), "hive-fixture")
     said = subprocess.run(
         [sys.executable, str(release.artifact), "--hive-manifest"],
@@ -95,7 +96,7 @@ def test_the_same_sources_give_the_same_bytes_anywhere_for_anybody(
     """Other directory, other cache, other permissions, other times, other key, other environment."""
     first = build(released, Wanted(plugins / "good")).releases[0]
     assert not first["changed"]
-    elsewhere = tmp_path / "somewhere" / "else"
+    elsewhere = tmp_path / "somewhere else" / "für immer"
     shutil.copytree(plugins, elsewhere)
     for path in elsewhere.rglob("*"):
         if path.is_file():
@@ -196,7 +197,7 @@ def test_a_key_with_a_passphrase_does_not_ask(tmp_path: Path, settings: Settings
     subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", maintainer.key], check=True)
     configured = dataclasses.replace(settings, signing_key=str(maintainer.key))
     assert "ssh-agent" in refused("key", configured, Wanted(plugins / "good"))
-    assert not list(settings.releases.glob("*")), "nothing is published unsigned"
+    assert not list(settings.releases.glob("[!.]*")), "nothing is published unsigned"
 
 
 def test_a_released_version_keeps_its_bytes_under_a_real_key(tmp_path: Path, settings: Settings, plugins: Path) -> None:
@@ -220,6 +221,15 @@ def test_what_an_interrupted_builder_left_is_swept(settings: Settings, plugins: 
     left.mkdir(parents=True)
     build(settings, Wanted(plugins / "good"))
     assert not left.parent.exists()
+
+
+def test_builders_of_the_same_release_take_turns(settings: Settings, plugins: Path) -> None:
+    """The second finds what the first one made, instead of replacing it under its readers."""
+    with ThreadPoolExecutor() as pool:
+        outcomes = list(pool.map(lambda _: build(settings, Wanted(plugins / "good")), range(3)))
+    assert len({outcome.releases[0]["digest"] for outcome in outcomes}) == 1
+    assert all(outcome.releases[0]["signer"] for outcome in outcomes)
+    assert not list(settings.releases.glob(".building-*"))
 
 
 def write_source(directory: Path, body: str, *, dependencies: str = "[]", scripts: str = "") -> Path:
@@ -250,7 +260,7 @@ def test_an_artifact_that_does_not_describe_itself_is_refused(
 ) -> None:
     said = refused("describe", settings, Wanted(write_source(tmp_path / "odd", body)))
     assert what in said
-    assert not list(settings.releases.glob("*"))
+    assert not list(settings.releases.glob("[!.]*"))
 
 
 def test_an_artifact_that_calls_itself_otherwise_is_refused(tmp_path: Path, settings: Settings, plugins: Path) -> None:
@@ -264,7 +274,7 @@ def test_an_artifact_that_calls_itself_otherwise_is_refused(tmp_path: Path, sett
 def test_one_bad_plugin_publishes_none(tmp_path: Path, settings: Settings, plugins: Path) -> None:
     bad = write_source(tmp_path / "odd", "print('hello')")
     refused("describe", settings, Wanted(plugins / "good"), Wanted(bad))
-    assert not list(settings.releases.glob("*"))
+    assert not list(settings.releases.glob("[!.]*"))
 
 
 def test_sources_that_cannot_be_released_say_why(tmp_path: Path, settings: Settings, plugins: Path) -> None:
