@@ -15,7 +15,7 @@ FILES = ("manifest.json", "manifest.json.sig")
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
-    """One module call when the node has everything, or can see the controller's files; a transfer and a second call otherwise."""
+    """One module call when the node has everything or sees our files; a transfer and a second call otherwise."""
 
     TRANSFERS_FILES = True
     _supports_check_mode = True
@@ -55,7 +55,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return name.read_text(encoding="utf-8")
         except OSError as error:
             raise AnsibleActionFail(
-                f"The list of allowed signers {str(name)!r} cannot be read ({error.strerror}); build the releases first "
+                f"The list of allowed signers {str(name)!r} cannot be read ({error.strerror}); build the "
+                "releases first "
                 "(playbooks/release.yml) or set hive_allowed_signers."
             ) from error
 

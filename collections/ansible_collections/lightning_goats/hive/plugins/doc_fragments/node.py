@@ -51,7 +51,8 @@ options:
         elements: str
         default: []
       config_file:
-        description: The configuration file that includes the managed one. Empty takes C(config) in O(node.lightning_dir).
+        description: The configuration file that includes the managed one. Empty takes C(config) in
+            O(node.lightning_dir).
         type: str
         default: ""
       service:

@@ -1,4 +1,4 @@
-"""lightningd's configuration: the include that is ours, the lines of ours that stray elsewhere, and a candidate to validate."""
+"""lightningd's configuration: the include that is ours, lines of ours elsewhere, and a candidate to validate."""
 
 from __future__ import annotations
 
@@ -261,7 +261,8 @@ def explain(stderr: str, candidate: str, lines: list[Line]) -> str:
         number, _, rest = after.partition(":")
         if number.isdigit() and 0 < int(number) <= len(lines):
             line = lines[int(number) - 1]
-            return f"{before}{line.file} line {line.number}:{rest.partition('=')[0] if '=' in rest else rest}{_reason(rest)}"
+            shown = rest.partition("=")[0] if "=" in rest else rest
+            return f"{before}{line.file} line {line.number}:{shown}{_reason(rest)}"
     return message
 
 

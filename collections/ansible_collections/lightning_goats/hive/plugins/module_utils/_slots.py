@@ -69,10 +69,15 @@ def load_slot(path: Path) -> Slot:
         return Slot(path.parent.name, "", "", path, False, {})
     manifest = marker["manifest"]
     return Slot(
-        name=str(manifest["name"]), version=str(manifest["version"]), digest=str(marker["digest"]), path=path,
-        complete=(path / str(manifest["entry"])).is_file(), manifest=manifest,
-        stat_digest=str(marker.get("stat_digest", "")), tree_digest=str(marker.get("tree_digest", "")),
-    )  # fmt: skip
+        name=str(manifest["name"]),
+        version=str(manifest["version"]),
+        digest=str(marker["digest"]),
+        path=path,
+        complete=(path / str(manifest["entry"])).is_file(),
+        manifest=manifest,
+        stat_digest=str(marker.get("stat_digest", "")),
+        tree_digest=str(marker.get("tree_digest", "")),
+    )
 
 
 def list_slots(node: Node) -> list[Slot]:
@@ -95,9 +100,12 @@ def find_slot(node: Node, name: str, digest: str) -> Slot:
     slot = load_slot(slot_path(node, name, digest))
     if not slot.complete or slot.digest != digest:
         raise HiveError(
-            f"{node.name} has no finished slot of {name} {digest[:SHORT]}; stage the release first (rollout.yml does, or hive_stage)",
-            "slot-missing", name=name, digest=digest,
-        )  # fmt: skip
+            f"{node.name} has no finished slot of {name} {digest[:SHORT]}; stage the release first (rollout.yml "
+            "does, or hive_stage)",
+            "slot-missing",
+            name=name,
+            digest=digest,
+        )
     return slot
 
 
@@ -114,7 +122,7 @@ def _walk(root: Path, below: str = "") -> Iterator[tuple[str, os.stat_result, st
             yield relative, facts, ""
             yield from _walk(root, relative)
         else:
-            yield relative, facts, os.readlink(item.path) if stat.S_ISLNK(facts.st_mode) else ""
+            yield relative, facts, str(Path(item.path).readlink()) if stat.S_ISLNK(facts.st_mode) else ""
 
 
 def stat_digest(root: Path) -> str:
@@ -144,15 +152,18 @@ def verify_slot(slot: Slot) -> None:
     if stat_digest(slot.path) == slot.stat_digest or tree_digest(slot.path) == slot.tree_digest:
         return
     raise HiveError(
-        f"the slot {slot.path} was changed after it was built; remove that directory and stage the release again", "slot-changed",
-        name=slot.name, digest=slot.digest,
-    )  # fmt: skip
+        f"the slot {slot.path} was changed after it was built; remove that directory and stage the release again",
+        "slot-changed",
+        name=slot.name,
+        digest=slot.digest,
+    )
 
 
 def build_slot(node: Node, runtime: Runtime, manifest: dict[str, Any]) -> Slot:
     """Unpack an accepted release into its slot; an unfinished slot of an earlier try is removed first.
 
-    The virtual environment is made at its final path, because its scripts name that path; the marker, written last, makes
+    The virtual environment is made at its final path, because its scripts name that path; the marker, written last,
+    makes
     it a slot. So a crash at any moment leaves something that is plainly unfinished.
     """
     name, digest = str(manifest["name"]), str(manifest["artifact"]["sha256"])
@@ -171,9 +182,13 @@ def build_slot(node: Node, runtime: Runtime, manifest: dict[str, Any]) -> Slot:
     finally:
         remove_tree(scratch)
     marker = {
-        "schema": 1, "digest": digest, "manifest": manifest, "built_at": int(time.time()),
-        "stat_digest": stat_digest(target), "tree_digest": tree_digest(target),
-    }  # fmt: skip
+        "schema": 1,
+        "digest": digest,
+        "manifest": manifest,
+        "built_at": int(time.time()),
+        "stat_digest": stat_digest(target),
+        "tree_digest": tree_digest(target),
+    }
     os.sync()
     write_atomic(target / MARKER, canonical(marker), owner)
     sync_dir(target.parent)
@@ -183,7 +198,12 @@ def build_slot(node: Node, runtime: Runtime, manifest: dict[str, Any]) -> Slot:
 def _unpack(node: Node, runtime: Runtime, manifest: dict[str, Any], target: Path, scratch: Path) -> None:
     artifact = release_path(node, str(manifest["artifact"]["sha256"])) / str(manifest["artifact"]["file"])
     argv = [node.python, node.to_inside(artifact), "venv", "--compile", node.to_inside(target)]
-    env = {"PEX_TOOLS": "1", "PEX_ROOT": node.to_inside(scratch), "PEX_INTERPRETER": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {
+        "PEX_TOOLS": "1",
+        "PEX_ROOT": node.to_inside(scratch),
+        "PEX_PYTHON_PATH": node.python,
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     done = runtime.run(argv, BUILD_SECONDS, env=env)
     if done.rc != 0 or not (target / str(manifest["entry"])).is_file():
         reason = (done.err.strip() or done.out.strip() or f"exit status {done.rc}").splitlines()[-1][:300]
@@ -204,9 +224,11 @@ def _prove(node: Node, runtime: Runtime, manifest: dict[str, Any], target: Path)
     for key in ("name", "version", "rpc_methods", "schema_version"):
         if key in described and described[key] != manifest[key]:
             raise HiveError(
-                f"{manifest['name']} says of itself {key} {described[key]!r}, its signed manifest {manifest[key]!r}; build the release again",
-                "manifest-differs", key=key,
-            )  # fmt: skip
+                f"{manifest['name']} says of itself {key} {described[key]!r}, its signed manifest "
+                f"{manifest[key]!r}; build the release again",
+                "manifest-differs",
+                key=key,
+            )
 
 
 def describe(runtime: Runtime, entry: str, what: str, timeout: float = 20.0) -> dict[str, Any]:

@@ -77,22 +77,33 @@ def data_version(path: Path) -> int | None:
     except sqlite3.Error:
         return None
     try:
-        for _ in range(20):
-            try:
-                row = connection.execute("SELECT intval FROM vars WHERE name = 'data_version'").fetchone()
-                return int(row[0]) if row and row[0] is not None else None
-            except sqlite3.OperationalError:
-                time.sleep(0.005)
-        return None
+        row = _read_patiently(connection, "SELECT intval FROM vars WHERE name = 'data_version'")
+        return int(row[0]) if row and row[0] is not None else None
     finally:
         connection.close()
+
+
+def _read_patiently(connection: sqlite3.Connection, query: str) -> Any:
+    """Return the first row of a query, trying for a tenth of a second while a writer has the database."""
+    import sqlite3  # imported late, as above
+
+    deadline = time.monotonic() + 0.1
+    while True:
+        try:
+            return connection.execute(query).fetchone()
+        except sqlite3.OperationalError:
+            if time.monotonic() >= deadline:
+                return None
+        time.sleep(0.005)
 
 
 def capture(targets: dict[str, tuple[Path, Path]], owner: Owner) -> dict[str, float]:
     """Copy several live databases as they are at one moment, without holding up their writers.
 
-    For that moment all of them are locked for writing, and only for as long as it takes to open a snapshot of each: readers
-    do not stop writers in WAL mode. Then every snapshot is copied in a single step, which a writer cannot make start again.
+    For that moment all of them are locked for writing, and only for as long as it takes to open a snapshot of each:
+    readers
+    do not stop writers in WAL mode. Then every snapshot is copied in a single step, which a writer cannot make start
+    again.
 
     Args:
         targets: per name, source and destination; the destination's directory exists.
@@ -123,7 +134,8 @@ def capture(targets: dict[str, tuple[Path, Path]], owner: Owner) -> dict[str, fl
 def _barrier(paths: list[Path], readers: list[sqlite3.Connection], owner: Owner) -> float:
     """Open a snapshot on every reader at one moment; return for how long writers had to wait, in seconds.
 
-    Where a writer is in the middle of something long, waiting with the other databases locked would hold up their writers:
+    Where a writer is in the middle of something long, waiting with the other databases locked would hold up their
+    writers:
     then everything is let go and tried again, and after a while the snapshots are taken one by one.
     """
     import sqlite3  # imported late, as above
@@ -199,8 +211,8 @@ def check_copy(path: Path) -> dict[str, Any]:
 
 def tables(connection: sqlite3.Connection, schema: str = "main") -> list[str]:
     """Return the names of a database's own tables."""
-    query = f"SELECT name FROM {quoted(schema)}.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name"
-    return [str(row[0]) for row in connection.execute(query)]
+    query = f"SELECT name FROM {quoted(schema)}.sqlite_master WHERE type = 'table' ORDER BY name"
+    return [str(row[0]) for row in connection.execute(query) if not str(row[0]).startswith("sqlite_")]
 
 
 def quoted(name: str) -> str:

@@ -22,7 +22,8 @@ options:
     choices: [present, listed]
     default: present
   max_age_seconds:
-    description: A verified set of exactly the present stack that is younger than this is enough. V(0) always makes a new one.
+    description: A verified set of exactly the present stack that is younger than this is enough. V(0) always makes a
+        new one.
     type: float
     default: 0
   reason:
@@ -120,10 +121,21 @@ def work(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         with engine_lock(node.state_dir, node.owner, LOCK_SECONDS):
             backup = take_backup(node, seen, BackupRequest(parameters["reason"], parameters["keep"]))
             Journal(node.journal_file, node.owner).append(
-                "backup", {"id": backup["id"], "bytes": backup["bytes"], "verified": backup["verified"], "reason": parameters["reason"]}
+                "backup",
+                {
+                    "id": backup["id"],
+                    "bytes": backup["bytes"],
+                    "verified": backup["verified"],
+                    "reason": parameters["reason"],
+                },
             )
     after = list_backups(node)
-    return {"changed": changed, "backup": backup, "backups": after, "diff": {"before": listing(before), "after": listing(after)}}
+    return {
+        "changed": changed,
+        "backup": backup,
+        "backups": after,
+        "diff": {"before": listing(before), "after": listing(after)},
+    }
 
 
 def listing(backups: list[dict[str, Any]]) -> str:

@@ -8,7 +8,8 @@ DOCUMENTATION = r"""
 module: hive_observe
 short_description: Look at a node and return everything that decisions are made from
 description:
-  - One call returns lightningd, its channels and plugins, our slots and configuration, databases, backups and the open transaction.
+  - One call returns lightningd, its channels and plugins, our slots and configuration, databases, backups and the
+    open transaction.
   - A lightningd that does not answer is a fact (RV(observed.lightningd.running=false)), not a failure.
   - With O(soak_seconds) it also samples the node for a while, in the same call.
 author:

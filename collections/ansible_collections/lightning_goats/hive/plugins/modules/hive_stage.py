@@ -46,7 +46,8 @@ options:
     description: Content of O(allowed_signers). The action plugin reads it; do not set it.
     type: str
   incoming:
-    description: By digest, where the files of a release lie on the node. The action plugin sets it after the transfer; do not set it.
+    description: By digest, where the files of a release lie on the node. The action plugin sets it after the
+        transfer; do not set it.
     type: dict
     default: {}
 attributes:
@@ -111,14 +112,19 @@ def work(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     node = Node.from_params(parameters["node"])
     signers = parameters["signers_text"]
     if signers is None:
-        raise HiveError("hive_stage was called without its action plugin; call it as lightning_goats.hive.hive_stage from a playbook")
+        raise HiveError(
+            "hive_stage was called without its action plugin; call it as lightning_goats.hive.hive_stage from a "
+            "playbook"
+        )
     wanted = [
         Wanted(
-            item["name"], item["version"], item["digest"],
+            item["name"],
+            item["version"],
+            item["digest"],
             Path(parameters["incoming"][item["digest"]]) if item["digest"] in parameters["incoming"] else None,
         )
         for item in parameters["releases"]
-    ]  # fmt: skip
+    ]
     outcome = stage(node, wanted, signers, check_mode)
     before = [f"{slot.name} {slot.version} {slot.path}" for slot in outcome.slots if slot.digest not in outcome.staged]
     named = {item.digest: item for item in wanted}
@@ -127,14 +133,21 @@ def work(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         "changed": bool(outcome.staged),
         "slots": [
             {
-                "name": slot.name, "version": slot.version, "digest": slot.digest, "path": str(slot.path), "entry": slot.inside(node),
+                "name": slot.name,
+                "version": slot.version,
+                "digest": slot.digest,
+                "path": str(slot.path),
+                "entry": slot.inside(node),
             }
             for slot in outcome.slots
         ],
         "staged": outcome.staged,
         "missing": outcome.missing,
-        "diff": {"before": "".join(f"{line}\n" for line in before), "after": "".join(f"{line}\n" for line in [*before, *added])},
-    }  # fmt: skip
+        "diff": {
+            "before": "".join(f"{line}\n" for line in before),
+            "after": "".join(f"{line}\n" for line in [*before, *added]),
+        },
+    }
 
 
 def main() -> None:

@@ -8,10 +8,12 @@ DOCUMENTATION = r"""
 module: hive_switch
 short_description: Move a node from one stack of plugins to another, and back when anything is wrong
 description:
-  - A journaled transaction on the node. Plugins are stopped and started while lightningd runs on. The managed configuration
+  - A journaled transaction on the node. Plugins are stopped and started while lightningd runs on. The managed
+    configuration
     is validated by lightningd itself, before and after.
   - A dead-man on the node undoes the switch when nobody confirms it in time, also when the controller is gone.
-  - When anything fails, the previous stack is brought back and proven healthy, and then the module fails with the reason.
+  - When anything fails, the previous stack is brought back and proven healthy, and then the module fails with the
+    reason.
   - An interrupted switch is taken up or undone by the next call.
 author:
   - Lightning Goats (@lightning-goats)
@@ -20,8 +22,10 @@ extends_documentation_fragment:
 options:
   state:
     description:
-      - V(switched) moves the node to O(stack). V(rolled_back) moves it to the stack that was confirmed before the present one.
-      - V(confirmed) keeps what was switched and disarms the dead-man. V(reverted) undoes an open switch, if there is one.
+      - V(switched) moves the node to O(stack). V(rolled_back) moves it to the stack that was confirmed before the
+        present one.
+      - V(confirmed) keeps what was switched and disarms the dead-man. V(reverted) undoes an open switch, if there is
+        one.
     type: str
     choices: [switched, confirmed, reverted, rolled_back]
     required: true
@@ -239,9 +243,17 @@ OPTIONS: dict[str, Any] = {
     "allow_lightningd_restart": {"type": "bool", "default": False},
 }
 PLAIN = (
-    "state", "stack", "rollout", "owner", "deadman_seconds", "lock_ttl_seconds", "break_lock", "backup_max_age_seconds", "backup_keep",
+    "state",
+    "stack",
+    "rollout",
+    "owner",
+    "deadman_seconds",
+    "lock_ttl_seconds",
+    "break_lock",
+    "backup_max_age_seconds",
+    "backup_keep",
     "allow_lightningd_restart",
-)  # fmt: skip
+)
 
 
 def work(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:

@@ -33,7 +33,9 @@ def sources(node: Node, seen: Look) -> dict[str, Slot]:
     """Return, by plugin, the slot whose manifest says what belongs to it: the one that runs, else the newest."""
     running = {item["digest"] for item in seen.stack}
     chosen: dict[str, Slot] = {}
-    for slot in sorted(seen.by_entry.values(), key=lambda slot: (slot.digest in running, int(slot.manifest.get("released_at", 0)))):
+    for slot in sorted(
+        seen.by_entry.values(), key=lambda slot: (slot.digest in running, int(slot.manifest.get("released_at", 0)))
+    ):
         chosen[slot.name] = slot
     return chosen
 
@@ -73,11 +75,18 @@ def take_backup(node: Node, seen: Look, request: BackupRequest) -> dict[str, Any
         raise
     _prune(node, request.keep)
     return {
-        "id": name, "path": str(node.backups_dir / name), "files": sorted(manifest["files"]), "bytes": manifest["bytes"],
-        "created_at": manifest["created_at"], "stack_digest": manifest["stack_digest"], "verified": manifest["verified"],
-        "copy_ms": manifest["copy_ms"], "barrier_ms": manifest["barrier_ms"],
-        "duration_ms": round((time.monotonic() - started) * 1000, 1), "reused": False,
-    }  # fmt: skip
+        "id": name,
+        "path": str(node.backups_dir / name),
+        "files": sorted(manifest["files"]),
+        "bytes": manifest["bytes"],
+        "created_at": manifest["created_at"],
+        "stack_digest": manifest["stack_digest"],
+        "verified": manifest["verified"],
+        "copy_ms": manifest["copy_ms"],
+        "barrier_ms": manifest["barrier_ms"],
+        "duration_ms": round((time.monotonic() - started) * 1000, 1),
+        "reused": False,
+    }
 
 
 def _fill(node: Node, seen: Look, partial: Path, request: BackupRequest) -> dict[str, Any]:
@@ -107,12 +116,20 @@ def _fill(node: Node, seen: Look, partial: Path, request: BackupRequest) -> dict
     write_atomic(partial / "stack.json", canonical(seen.stack), owner)
     files = {str(path.relative_to(partial)): _describe(path) for path in sorted(partial.rglob("*")) if path.is_file()}
     return {
-        "reason": request.reason, "files": files, "bytes": sum(item["bytes"] for item in files.values()), "databases": facts,
-        "stack": [{key: item[key] for key in ("name", "version", "digest")} for item in seen.stack], "stack_digest": stack_digest(seen.stack),
-        "node_id": seen.info["id"], "network": seen.info["network"], "cln_version": seen.info["version"],
-        "blockheight": int(seen.info["blockheight"]), "data_version": data_version(node.network_dir / "lightningd.sqlite3"),
-        "verified": all(item["check"] == "ok" for item in facts.values()), **captured,
-    }  # fmt: skip
+        "reason": request.reason,
+        "files": files,
+        "bytes": sum(item["bytes"] for item in files.values()),
+        "databases": facts,
+        "stack": [{key: item[key] for key in ("name", "version", "digest")} for item in seen.stack],
+        "stack_digest": stack_digest(seen.stack),
+        "node_id": seen.info["id"],
+        "network": seen.info["network"],
+        "cln_version": seen.info["version"],
+        "blockheight": int(seen.info["blockheight"]),
+        "data_version": data_version(node.network_dir / "lightningd.sqlite3"),
+        "verified": all(item["check"] == "ok" for item in facts.values()),
+        **captured,
+    }
 
 
 def _describe(path: Path) -> dict[str, Any]:
@@ -131,11 +148,17 @@ def verify_set(path: Path) -> dict[str, Any]:
     """
     manifest = read_json(path / MANIFEST)
     if not isinstance(manifest, dict):
-        raise HiveError(f"there is no backup set {path.name} in {path.parent}; list them with backup.yml -e hive_backup_state=listed", "no-set")
+        raise HiveError(
+            f"there is no backup set {path.name} in {path.parent}; list them with backup.yml -e "
+            "hive_backup_state=listed",
+            "no-set",
+        )
     for name, facts in manifest["files"].items():
         file = path / name
         if not file.is_file() or _describe(file) != facts:
-            raise HiveError(f"{name} of backup set {path.name} is missing or damaged; use another set", "set-damaged", file=name)
+            raise HiveError(
+                f"{name} of backup set {path.name} is missing or damaged; use another set", "set-damaged", file=name
+            )
     return manifest
 
 
@@ -148,6 +171,3 @@ def _prune(node: Node, keep: int) -> None:
             remove_tree(node.backups_dir / item["id"])
     for leftover in node.backups_dir.glob(".partial-*"):
         remove_tree(leftover)
-
-
-

@@ -13,12 +13,42 @@ from .errors import HiveError
 
 PACKAGE = "hive_engine"
 FILES = (
-    "_config", "_rpc", "_slots", "_sqlite", "_engine", "_engine.backups", "_engine.builtins", "_engine.bundle", "_engine.channels",
-    "_engine.cli", "_engine.deadman", "_engine.errors", "_engine.files", "_engine.guard", "_engine.journal", "_engine.lightningd",
-    "_engine.lock", "_engine.machine", "_engine.node", "_engine.observe", "_engine.options", "_engine.plugins", "_engine.processes",
-    "_engine.proof", "_engine.record", "_engine.request", "_engine.revert", "_engine.runtimes", "_engine.session", "_engine.stacks",
-    "_engine.steps", "_engine.switch", "_engine.validate",
-)  # fmt: skip
+    "_config",
+    "_rpc",
+    "_slots",
+    "_sqlite",
+    "_engine",
+    "_engine.backups",
+    "_engine.builtins",
+    "_engine.bundle",
+    "_engine.channels",
+    "_engine.cli",
+    "_engine.deadman",
+    "_engine.errors",
+    "_engine.files",
+    "_engine.forward",
+    "_engine.guard",
+    "_engine.journal",
+    "_engine.lightningd",
+    "_engine.lock",
+    "_engine.machine",
+    "_engine.node",
+    "_engine.observe",
+    "_engine.options",
+    "_engine.plugins",
+    "_engine.processes",
+    "_engine.proof",
+    "_engine.record",
+    "_engine.request",
+    "_engine.revert",
+    "_engine.runtimes",
+    "_engine.sealed",
+    "_engine.session",
+    "_engine.stacks",
+    "_engine.steps",
+    "_engine.switch",
+    "_engine.validate",
+)
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -33,7 +63,10 @@ def source_of(name: str) -> str:
     loader: Any = spec.loader if spec is not None else None
     source = loader.get_source(full) if hasattr(loader, "get_source") else None
     if source is None:
-        raise HiveError(f"the engine cannot find its own part {name}; the collection is incomplete, install it again", "engine-incomplete")
+        raise HiveError(
+            f"the engine cannot find its own part {name}; the collection is incomplete, install it again",
+            "engine-incomplete",
+        )
     return str(source)
 
 
@@ -43,8 +76,8 @@ def engine_archive() -> tuple[bytes, str]:
     # Nothing else imports the program the archive starts with, and Ansible ships only what something imports.
     from .cli import main as program
 
-    main = f"from {PACKAGE}.{program.__module__.partition('module_utils.')[2] or '_engine.cli'} import {program.__name__} as run"
-    members = {f"{PACKAGE}/__init__.py": "", "__main__.py": f"{main}\n\nraise SystemExit(run())\n"}
+    start = f"from {PACKAGE}._engine.cli import {program.__name__} as run\n\nraise SystemExit(run())\n"
+    members = {f"{PACKAGE}/__init__.py": "", "__main__.py": start}
     for name in FILES:
         spec = "/".join(name.split("."))
         members[f"{PACKAGE}/{spec}/__init__.py" if name == "_engine" else f"{PACKAGE}/{spec}.py"] = source_of(name)

@@ -34,7 +34,10 @@ def channel_facts(listed: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def pending(channels: list[dict[str, Any]]) -> dict[str, Any]:
     """Return how many HTLCs are in flight and the block at which the first expires."""
     expiries = [channel["nearest_expiry"] for channel in channels if channel["nearest_expiry"] is not None]
-    return {"count": sum(channel["htlcs"] for channel in channels), "nearest_expiry": min(expiries) if expiries else None}
+    return {
+        "count": sum(channel["htlcs"] for channel in channels),
+        "nearest_expiry": min(expiries) if expiries else None,
+    }
 
 
 def value_at_risk(channels: list[dict[str, Any]]) -> int:
@@ -54,7 +57,9 @@ def lost(before: dict[str, str], now: list[dict[str, Any]]) -> list[str]:
         before: channel id to state, as it was when the switch began.
     """
     states = {key_of(channel): channel["state"] for channel in now}
-    return sorted(key for key, state in before.items() if state in OPEN_STATES and states.get(key, "gone") not in OPEN_STATES)
+    return sorted(
+        key for key, state in before.items() if state in OPEN_STATES and states.get(key, "gone") not in OPEN_STATES
+    )
 
 
 def key_of(channel: dict[str, Any]) -> str:

@@ -1,8 +1,8 @@
 """The engine on its own: the dead-man, and what an operator may run on a node whose controller is gone.
 
-    python3 hive-engine.pyz deadman --state-dir DIR --transaction ID [--deadline TIME]
-    python3 hive-engine.pyz revert --state-dir DIR
-    python3 hive-engine.pyz status --state-dir DIR
+python3 hive-engine.pyz deadman --state-dir DIR --transaction ID [--deadline TIME]
+python3 hive-engine.pyz revert --state-dir DIR
+python3 hive-engine.pyz status --state-dir DIR
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ PAUSE_SECONDS = 5.0
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 when it did what it was asked to."""
-    parser = argparse.ArgumentParser(prog="hive-engine", description="The transaction engine of Lightning Hive Rollout, without Ansible.")
+    parser = argparse.ArgumentParser(
+        prog="hive-engine", description="The transaction engine of Lightning Hive Rollout, without Ansible."
+    )
     parser.add_argument("command", choices=("deadman", "revert", "status"))
     parser.add_argument("--state-dir", required=True)
     parser.add_argument("--transaction", default="")
@@ -63,7 +65,11 @@ def request_for(node: Node, rollout: str) -> Request:
 def status(node: Node) -> dict[str, Any]:
     """Return the open transaction in short."""
     txn = Journal(node.journal_file, node.owner).state().transaction
-    return {"transaction": txn.id if txn else None, "phase": txn.phase if txn else None, "deadline": txn.deadline if txn else None}
+    return {
+        "transaction": txn.id if txn else None,
+        "phase": txn.phase if txn else None,
+        "deadline": txn.deadline if txn else None,
+    }
 
 
 def still_open(node: Node, txn: str) -> bool:
@@ -73,7 +79,7 @@ def still_open(node: Node, txn: str) -> bool:
 
 
 def watch(node: Node, txn: str, deadline: float) -> int:
-    """Be the dead-man: wait (unless a timer did), then undo the transaction if it is still open, and try again if that fails."""
+    """Be the dead-man: wait (unless a timer did), then undo the transaction if it is open; try again on failure."""
     if deadline:
         if not deadman.announce(node, txn, deadline):
             return 0

@@ -44,7 +44,12 @@ def arm(node: Node, runtime: Runtime, archive: Path, txn: str, deadline: float) 
     """
     scheduler = runtime.deadman_scheduler()
     arguments = [sys.executable, str(archive), "deadman", "--state-dir", str(node.state_dir), "--transaction", txn]
-    facts: dict[str, Any] = {"transaction": txn, "deadline": deadline, "node": node.as_params(), "archive": str(archive)}
+    facts: dict[str, Any] = {
+        "transaction": txn,
+        "deadline": deadline,
+        "node": node.as_params(),
+        "archive": str(archive),
+    }
     path = facts_file(node)
     if scheduler:
         unit = f"{UNIT}-{txn}-{int(deadline)}"
@@ -58,22 +63,39 @@ def arm(node: Node, runtime: Runtime, archive: Path, txn: str, deadline: float) 
     waited = time.monotonic() + ARMED_SECONDS
     while True:
         found = read_json(path)
-        if isinstance(found, dict) and found.get("transaction") == txn and found.get("deadline") == deadline and found.get("pid"):
+        if (
+            isinstance(found, dict)
+            and found.get("transaction") == txn
+            and found.get("deadline") == deadline
+            and found.get("pid")
+        ):
             return found
         if time.monotonic() >= waited:
-            raise HiveError(f"the dead-man of {node.name} did not start within {ARMED_SECONDS:g} s, so nothing was changed", "deadman")
+            raise HiveError(
+                f"the dead-man of {node.name} did not start within {ARMED_SECONDS:g} s, so nothing was changed",
+                "deadman",
+            )
         time.sleep(0.01)
 
 
 def _schedule(scheduler: list[str], unit: str, arguments: list[str], seconds: float) -> None:
     argv = [
-        *scheduler, f"--unit={unit}", "--collect", f"--on-active={seconds:.3f}s", "--timer-property=AccuracySec=100ms",
-        "--property=Type=oneshot", "--property=TimeoutStartSec=infinity", "--quiet", *arguments,
-    ]  # fmt: skip
+        *scheduler,
+        f"--unit={unit}",
+        "--collect",
+        f"--on-active={seconds:.3f}s",
+        "--timer-property=AccuracySec=100ms",
+        "--property=Type=oneshot",
+        "--property=TimeoutStartSec=infinity",
+        "--quiet",
+        *arguments,
+    ]
     done = subprocess.run(argv, capture_output=True, check=False, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         reason = done.stderr.decode("utf-8", "replace").strip()[:200]
-        raise HiveError(f"systemd-run cannot arm the dead-man ({reason}), so nothing was changed; is hive_become set?", "deadman")
+        raise HiveError(
+            f"systemd-run cannot arm the dead-man ({reason}), so nothing was changed; is hive_become set?", "deadman"
+        )
 
 
 def _detach(argv: list[str], owner: Owner) -> None:
@@ -85,8 +107,14 @@ def _detach(argv: list[str], owner: Owner) -> None:
     launcher = "import os,sys\nif os.fork() == 0:\n    os.setsid()\n    os.execv(sys.argv[1], sys.argv[1:])\n"
     subprocess.run(
         [argv[0], "-I", "-S", "-c", launcher, argv[0], "-I", *argv[1:]],
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, close_fds=True, cwd="/", env=environment, check=True,
-    )  # fmt: skip
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        close_fds=True,
+        cwd="/",
+        env=environment,
+        check=True,
+    )
 
 
 def watching(node: Node) -> dict[str, Any] | None:
@@ -102,8 +130,11 @@ def _is_alive(facts: dict[str, Any]) -> bool:
     if facts.get("kind") == "systemd":
         done = subprocess.run(
             ["systemctl", "is-active", "--quiet", f"{facts.get('unit')}.timer", f"{facts.get('unit')}.service"],
-            check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         return done.returncode == 0
     return alive(Identity(int(facts.get("pid", 0)), int(facts.get("started", 0))))
 
@@ -116,8 +147,11 @@ def disarm(node: Node) -> None:
     if facts.get("kind") == "systemd" and facts.get("unit"):
         subprocess.run(
             ["systemctl", "stop", f"{facts['unit']}.timer"],
-            check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
     facts_file(node).unlink()
     sync_dir(node.state_dir)
 

@@ -35,7 +35,8 @@ TIMEOUTS: dict[str, Any] = {
     "type": "dict",
     "default": {},
     "options": {
-        key: {"type": "float"} for key in ("getmanifest", "init", "stop", "rpc", "healthy", "ready", "validate", "engine")
+        key: {"type": "float"}
+        for key in ("getmanifest", "init", "stop", "rpc", "healthy", "ready", "validate", "engine")
     },
 }
 
@@ -49,9 +50,12 @@ def run(options: dict[str, Any], work: Work) -> None:
         options: argument spec without the node's.
         work: gets the parameters and whether this is check mode; raises HiveError.
     """
-    module = AnsibleModule(argument_spec={"node": NODE, **options}, supports_check_mode=True)
+    # What a module was asked for may hold secrets: it belongs neither into the node's syslog nor into the result.
+    module = AnsibleModule(argument_spec={"node": NODE, **options}, supports_check_mode=True, no_log=True)
     try:
-        result = work(dict(module.params), bool(module.check_mode))
+        parameters = dict(module.params)
+        module.params.pop("stack", None)
+        result = work(parameters, bool(module.check_mode))
     except HiveError as error:
         facts = {key: value for key, value in error.data.items() if key not in ("msg", "failed")}
         module.fail_json(msg=error.message, **{"code": error.code, "changed": False, **facts})

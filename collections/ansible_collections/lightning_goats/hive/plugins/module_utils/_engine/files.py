@@ -90,9 +90,14 @@ def with_cleanup(path: Path) -> None:
 def disk_error(error: OSError, path: Path) -> HiveError:
     """Say in one sentence what the operating system said about `path`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return HiveError(f"the disk of {path.parent} is full; free some space and run again", "disk-full", path=str(path))
+        return HiveError(
+            f"the disk of {path.parent} is full; free some space and run again", "disk-full", path=str(path)
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return HiveError(f"cannot write {path} ({error.strerror}); run as the user who owns it or as root (hive_become)", "not-allowed")
+        return HiveError(
+            f"cannot write {path} ({error.strerror}); run as the user who owns it or as root (hive_become)",
+            "not-allowed",
+        )
     return HiveError(f"cannot write {path}: {error.strerror}", "io-error", path=str(path))
 
 

@@ -73,17 +73,25 @@ def look(machine: Machine, ready_seconds: float) -> Look:
     who = machine.identity()
     if who is None:
         raise HiveError(
-            f"lightningd of {machine.node.name} answers but its process cannot be found; run on its machine, or as root (hive_become)", "no-process"
+            f"lightningd of {machine.node.name} answers but its process cannot be found; run on its machine, or "
+            "as root (hive_become)",
+            "no-process",
         )
     listed = machine.wait_ready(ready_seconds)
     by_entry = {slot.inside(machine.node): slot for slot in list_slots(machine.node) if slot.complete}
     _, options = _config.parse_include(_config.read_config(machine.node.include_file, {}) or "")
     active = {path for path, item in listed.items() if item["active"]}
     result = Look(
-        who=who, argv=machine.runtime.lightningd_argv(who), info=info, listed=listed, methods=machine.methods(),
-        configs=machine.configs(), channels=ch.channel_facts(machine.rpc.call("listpeerchannels")["channels"]),
-        by_entry=by_entry, stack=active_stack(by_entry, active, options),
-    )  # fmt: skip
+        who=who,
+        argv=machine.runtime.lightningd_argv(who),
+        info=info,
+        listed=listed,
+        methods=machine.methods(),
+        configs=machine.configs(),
+        channels=ch.channel_facts(machine.rpc.call("listpeerchannels")["channels"]),
+        by_entry=by_entry,
+        stack=active_stack(by_entry, active, options),
+    )
     result.unowned = configured_names(machine, result.argv) - set(result.configs)
     for path, slot in by_entry.items():
         if path in active:
@@ -122,23 +130,34 @@ class Guard:
         info, node = self.seen.info, self.node
         if node.node_id and info["id"] != node.node_id:
             raise HiveError(
-                f"{node.name} answers as node {info['id']}, the inventory expects {node.node_id}; correct hive_node_id or hive_lightning_dir",
+                f"{node.name} answers as node {info['id']}, the inventory expects {node.node_id}; correct "
+                "hive_node_id or hive_lightning_dir",
                 "wrong-node",
             )
         network = "bitcoin" if node.network == "mainnet" else node.network
         if info["network"] != network:
-            raise HiveError(f"{node.name} runs on {info['network']}, the inventory says {node.network}; correct hive_network", "wrong-network")
-        behind = [str(value) for key, value in info.items() if key in ("warning_bitcoind_sync", "warning_lightningd_sync")]
+            raise HiveError(
+                f"{node.name} runs on {info['network']}, the inventory says {node.network}; correct hive_network",
+                "wrong-network",
+            )
+        behind = [
+            str(value) for key, value in info.items() if key in ("warning_bitcoind_sync", "warning_lightningd_sync")
+        ]
         if behind:
-            raise HiveError(f"{node.name} is still syncing ({behind[0]}); wait until it has caught up and run again", "not-synced")
+            raise HiveError(
+                f"{node.name} is still syncing ({behind[0]}); wait until it has caught up and run again", "not-synced"
+            )
         conf = _config.explicit_conf(self.seen.argv)
         if conf and Path(conf) != Path(node.to_inside(node.config_file)) and Path(conf).resolve() != node.config_file:
-            raise HiveError(f"lightningd of {node.name} reads {conf}; set hive_config_file to that file", "wrong-config")
+            raise HiveError(
+                f"lightningd of {node.name} reads {conf}; set hive_config_file to that file", "wrong-config"
+            )
         for item in active_items(self.target):
             needs = str(self.manifests[item["digest"]]["requires"].get("cln", ""))
             if needs and version_key(info["version"].split("-")[0]) < version_key(needs):
                 raise HiveError(
-                    f"{item['name']} {item['version']} needs lightningd {needs} or newer, {node.name} runs {info['version']}; upgrade it first",
+                    f"{item['name']} {item['version']} needs lightningd {needs} or newer, {node.name} runs "
+                    f"{info['version']}; upgrade it first",
                     "old-lightningd",
                 )
 
@@ -154,24 +173,32 @@ class Guard:
             raise HiveError(
                 f"a payment in flight on {self.node.name} expires in {left} blocks and a switch may need {needed}; "
                 "wait until it has settled and run again",
-                "htlc-expiry", blocks_left=left, blocks_needed=needed,
-            )  # fmt: skip
+                "htlc-expiry",
+                blocks_left=left,
+                blocks_needed=needed,
+            )
 
     def disk(self) -> None:
         """Refuse when the journal, the backup or lightningd itself could run out of room."""
         databases = sum(
             path.stat().st_size
-            for path in (database_path(self.node, manifest, options_of(self.seen.configs)) for manifest in self.manifests.values())
+            for path in (
+                database_path(self.node, manifest, options_of(self.seen.configs))
+                for manifest in self.manifests.values()
+            )
             if path.is_file()
         )
         needed = self.request.min_free_bytes + databases
         free = free_bytes(self.node.state_dir)
         if free < needed:
             raise HiveError(
-                f"{self.node.name} has {free // 1048576} MiB free at {self.node.state_dir} and a switch with its backup needs "
+                f"{self.node.name} has {free // 1048576} MiB free at {self.node.state_dir} and a switch with its "
+                "backup needs "
                 f"{needed // 1048576} MiB; free some space and run again",
-                "disk-full", free_bytes=free, needed_bytes=needed,
-            )  # fmt: skip
+                "disk-full",
+                free_bytes=free,
+                needed_bytes=needed,
+            )
 
     def names(self) -> None:
         """Refuse a release that registers a name that is taken: by a plugin an error, by lightningd itself a crash."""
@@ -191,17 +218,22 @@ class Guard:
                 raise HiveError(
                     f"{item['name']} {item['version']} registers the method {clash[0]}, which belongs to {whose}; "
                     "remove that plugin or build the release without the method",
-                    "method-clash", method=clash[0], plugin=item["name"],
-                )  # fmt: skip
+                    "method-clash",
+                    method=clash[0],
+                    plugin=item["name"],
+                )
             for option in manifest["options"]:
                 config = options.get(option["name"])
                 if config is not None and not str(config.get("plugin", "")).startswith(slots_root):
                     whose = f"the plugin {Path(config['plugin']).name}" if config.get("plugin") else "lightningd itself"
                     raise HiveError(
-                        f"{item['name']} {item['version']} registers the option {option['name']}, which belongs to {whose}; "
+                        f"{item['name']} {item['version']} registers the option {option['name']}, which belongs "
+                        f"to {whose}; "
                         "remove that plugin or build the release without the option",
-                        "option-clash", option=option["name"], plugin=item["name"],
-                    )  # fmt: skip
+                        "option-clash",
+                        option=option["name"],
+                        plugin=item["name"],
+                    )
 
     def schemas(self) -> None:
         """Refuse a release that cannot read the database that is there."""
@@ -213,28 +245,34 @@ class Guard:
                 continue
             writer = next(
                 (
-                    slot for slot in self.seen.by_entry.values()
+                    slot
+                    for slot in self.seen.by_entry.values()
                     if slot.name == item["name"] and int(slot.manifest["schema_version"]) == there
                 ),
                 None,
-            )  # fmt: skip
+            )
             readable_by = str(writer.manifest["readable_by"]) if writer else ""
             if not readable_by or version_key(item["version"]) < version_key(readable_by):
                 raise HiveError(
                     f"{item['name']} {item['version']} cannot read the database {path} (schema {there}, it knows up to "
-                    f"{manifest['schema_version']}); restore a backup set of its time first (restore.yml), or stay on a newer release",
-                    "schema-too-new", plugin=item["name"],
-                )  # fmt: skip
+                    f"{manifest['schema_version']}); restore a backup set of its time first (restore.yml), or "
+                    "stay on a newer release",
+                    "schema-too-new",
+                    plugin=item["name"],
+                )
 
     def slots(self, warm: set[str]) -> None:
-        """Prove that every slot is whole; run those named in `warm` once, so that a broken one is found while the old one works."""
+        """Prove that every slot is whole; run those in `warm` once, to find a broken one while the old one works."""
         for item in active_items(self.target):
             slot = find_slot(self.node, item["name"], item["digest"])
             verify_slot(slot)
             if item["name"] in warm:
                 described = describe(self.machine.runtime, slot.inside(self.node), f"{slot.name} {slot.version}")
                 if described.get("version", slot.version) != slot.version:
-                    raise HiveError(f"the slot {slot.path} runs version {described['version']}, not {slot.version}; stage it again", "slot-changed")
+                    raise HiveError(
+                        f"the slot {slot.path} runs version {described['version']}, not {slot.version}; stage it again",
+                        "slot-changed",
+                    )
 
     def restart_reasons(self, plan: Plan, forgotten: set[str]) -> list[str]:
         """Return why this switch cannot be done while lightningd runs; empty when it can.
@@ -256,26 +294,28 @@ class Guard:
             memory = remember(self.seen.configs, paths[0], include) if paths else Memory()
             mine = {option["name"] for option in manifest["options"]}
             dropped = memory.configured - mine
-            for name in unsettable(change.after["options"], manifest, memory):
-                reasons.append(f"lightningd cannot take back the value of {name} while it runs")
+            stuck = unsettable(change.after["options"], manifest, memory)
+            reasons += [f"lightningd cannot take back the value of {name} while it runs" for name in stuck]
             needed = members(change.after["options"], manifest, memory)
             if needed and (orphans | dropped) - mine:
                 reasons.append(
-                    f"lightningd would crash if {sorted(needed)[0]} were given now, because it holds {sorted((orphans | dropped) - mine)[0]} "
+                    f"lightningd would crash if {sorted(needed)[0]} were given now, because it holds "
+                    f"{sorted((orphans | dropped) - mine)[0]} "
                     "of a plugin that is not loaded"
                 )
             orphans = (orphans - mine) | dropped
         for change in [*plan.removals, *plan.changes]:
-            for path in ours_running(self.machine, self.seen.listed, change.name):
-                if not self.seen.listed[path].get("dynamic", True):
-                    reasons.append(f"{change.name} is not dynamic, so lightningd cannot stop it")
+            paths = ours_running(self.machine, self.seen.listed, change.name)
+            if not all(self.seen.listed[path].get("dynamic", True) for path in paths):
+                reasons.append(f"{change.name} is not dynamic, so lightningd cannot stop it")
         return reasons
 
 
 def config_files(machine: Machine, seen: Look, target: Stack, manifests: Manifests) -> ConfigFiles:
     """Return what a stack makes of the configuration files.
 
-    Values that `setconfig` persisted are cleared when their plugin is not in the stack (lightningd would refuse to start with
+    Values that `setconfig` persisted are cleared when their plugin is not in the stack (lightningd would refuse to
+    start with
     them) and when the stack sets that option itself.
     """
     node = machine.node
@@ -325,17 +365,24 @@ def check(guard: Guard, plan: Plan, files: ConfigFiles, forgotten: set[str]) -> 
     guard.schemas()
     reasons = guard.restart_reasons(plan, forgotten)
     if reasons and not guard.request.allow_lightningd_restart:
-        raise HiveError(f"{reasons[0]}; allow it with -e hive_allow_lightningd_restart=true", "needs-restart", reasons=reasons)
+        raise HiveError(
+            f"{reasons[0]}; allow it with -e hive_allow_lightningd_restart=true", "needs-restart", reasons=reasons
+        )
     validate(guard.machine, files, guard.seen.argv, guard.request.timeouts.validate)
     return reasons
 
 
 def plan_from(seen: Look, target: Stack, manifests: Manifests, restart: set[str]) -> Plan:
-    """Return the plan from what runs now to the target; plugins in `restart` count as changed though nothing about them did."""
+    """Return the plan from what runs now to the target; plugins in `restart` count as changed in any case."""
     before = [item for item in seen.stack if item["name"] not in restart]
     plan = plan_switch(before, target, manifests)
     old = {item["name"]: item for item in seen.stack}
-    changes = [change if change.before is not None or change.name not in old else type(change)(change.name, old[change.name], change.after) for change in plan.changes]
+    changes = [
+        change
+        if change.before is not None or change.name not in old
+        else type(change)(change.name, old[change.name], change.after)
+        for change in plan.changes
+    ]
     gone = plan_switch([item for item in seen.stack if item["name"] in restart], target, manifests).removals
     return Plan([*plan.removals, *gone], changes, plan.stop_first)
 

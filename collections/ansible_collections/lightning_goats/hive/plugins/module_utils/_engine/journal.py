@@ -91,7 +91,9 @@ class Journal:
         except FileNotFoundError:
             content = b""
         except OSError as error:
-            raise HiveError(f"cannot read the journal {self.path}: {error.strerror}; run as its owner or as root", "not-allowed") from error
+            raise HiveError(
+                f"cannot read the journal {self.path}: {error.strerror}; run as its owner or as root", "not-allowed"
+            ) from error
         self.entries, self._good_bytes = parse(content, self.path)
         self.torn = content[self._good_bytes :]
 
@@ -105,9 +107,14 @@ class Journal:
         if self.torn:
             self._repair()
         entry: Entry = {
-            "seq": len(self.entries) + 1, "time": round(time.time(), 3), "txn": txn, "rollout": rollout,
-            "event": event, "data": data, "prev": self.head,
-        }  # fmt: skip
+            "seq": len(self.entries) + 1,
+            "time": round(time.time(), 3),
+            "txn": txn,
+            "rollout": rollout,
+            "event": event,
+            "data": data,
+            "prev": self.head,
+        }
         entry["hash"] = entry_hash(entry)
         self._write(canonical(entry) + b"\n")
         self.entries.append(entry)
@@ -179,10 +186,12 @@ def parse(content: bytes, path: Path) -> tuple[list[Entry], int]:
 def damaged(path: Path, number: int) -> HiveError:
     """Return the refusal to work with a changed history."""
     return HiveError(
-        f"line {number} of {path} does not fit the chain of hashes, so it was changed or damaged; find out by whom, then move the file "
+        f"line {number} of {path} does not fit the chain of hashes, so it was changed or damaged; find out by "
+        "whom, then move the file "
         "away and run again: the engine starts a new journal from the stack that is active now",
-        "journal-damaged", line=number,
-    )  # fmt: skip
+        "journal-damaged",
+        line=number,
+    )
 
 
 def fold(entries: list[Entry]) -> State:
@@ -192,7 +201,12 @@ def fold(entries: list[Entry]) -> State:
         event, data = entry["event"], entry["data"]
         if event == "begin":
             state.transaction = Transaction(
-                id=entry["txn"], rollout=entry["rollout"], phase="open", target=data["target"], previous=data["previous"], data=data
+                id=entry["txn"],
+                rollout=entry["rollout"],
+                phase="open",
+                target=data["target"],
+                previous=data["previous"],
+                data=data,
             )
         elif event == "accepted":
             name = data["name"]

@@ -25,7 +25,7 @@ class Lightningd:
 
     @property
     def replaced(self) -> bool:
-        """Whether another lightningd runs than the one the transaction began with, or none, and not by our own doing."""
+        """Whether lightningd is gone or another one than the transaction began with, and not by our own doing."""
         now = self.machine.identity()
         return now is None or (now != self.record.original and now != self.record.restarted)
 
@@ -33,30 +33,37 @@ class Lightningd:
         """Refuse when lightningd died, also when it came back by itself."""
         if self.replaced:
             now = self.machine.identity()
-            raise NodeDownError(f"lightningd of {self.machine.node.name} died during the switch" + (" and came back by itself" if now else ""))
+            raise NodeDownError(
+                f"lightningd of {self.machine.node.name} died during the switch"
+                + (" and came back by itself" if now else "")
+            )
 
     def restart(self, reason: str) -> None:
-        """Restart it because the switch cannot be done otherwise and the operator allowed it; by RPC, never by signal."""
+        """Restart it, because nothing else will do and the operator allowed it; by RPC, never by signal."""
         with self.record.step(Step.RESTART, reason=reason) as outcome:
             who = self.machine.identity()
             if who == self.record.original:
                 self.machine.rpc.call("stop", timeout=60.0)
                 self.machine.rpc.close()
                 if not self.machine.wait_gone(who, 60.0):
-                    raise HiveError(f"lightningd of {self.machine.node.name} did not stop within 60 s; look at its log", "lightningd-stays")
+                    raise HiveError(
+                        f"lightningd of {self.machine.node.name} did not stop within 60 s; look at its log",
+                        "lightningd-stays",
+                    )
             self.revive()
             now = self.machine.identity()
             outcome.update(pid=now.pid if now else 0, started=now.started if now else 0)
 
     def revive(self) -> None:
-        """Start it with the configuration that is in place, unless it runs, and wait until all its plugins are active."""
+        """Start it with the configuration in place, unless it runs, and wait until all its plugins are active."""
         self.machine.rpc.close()
         if not alive(self.machine.identity()):
             self.machine.runtime.start_lightningd(self.record.argv, self.timeouts.ready)
             self.restarts += 1
         if not self.machine.wait_answer(self.timeouts.ready):
             raise HiveError(
-                f"lightningd of {self.machine.node.name} was started but does not answer within {self.timeouts.ready:g} s; look at its log",
+                f"lightningd of {self.machine.node.name} was started but does not answer within "
+                f"{self.timeouts.ready:g} s; look at its log",
                 "lightningd-down",
             )
         self.machine.wait_ready(self.timeouts.ready)

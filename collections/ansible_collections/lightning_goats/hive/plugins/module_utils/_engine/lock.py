@@ -36,7 +36,9 @@ def engine_lock(state_dir: Path, owner: Owner, seconds: float) -> Iterator[None]
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise HiveError(
-                        f"another engine has been at work in {state_dir} for {seconds:g} s; wait until it has finished and run again", "busy"
+                        f"another engine has been at work in {state_dir} for {seconds:g} s; wait until it has "
+                        "finished and run again",
+                        "busy",
                     ) from None
                 time.sleep(0.02)
         yield
@@ -51,12 +53,17 @@ def read_lock(path: Path) -> LockFacts | None:
         return None
     expires = float(facts.get("expires_at", 0))
     return {
-        "owner": str(facts.get("owner", "")), "rollout": str(facts.get("rollout", "")), "since": float(facts.get("since", 0)),
-        "expires_at": expires, "stale": time.time() >= expires,
-    }  # fmt: skip
+        "owner": str(facts.get("owner", "")),
+        "rollout": str(facts.get("rollout", "")),
+        "since": float(facts.get("since", 0)),
+        "expires_at": expires,
+        "stale": time.time() >= expires,
+    }
 
 
-def take_lock(path: Path, file_owner: Owner, owner: str, rollout: str, ttl: float, break_lock: bool) -> LockFacts | None:
+def take_lock(
+    path: Path, file_owner: Owner, owner: str, rollout: str, ttl: float, break_lock: bool
+) -> LockFacts | None:
     """Take the node for a rollout, or prolong what it already holds.
 
     Returns:
@@ -72,19 +79,28 @@ def take_lock(path: Path, file_owner: Owner, owner: str, rollout: str, ttl: floa
         if not held["stale"]:
             until = time.strftime("%H:%M:%S UTC", time.gmtime(held["expires_at"]))
             raise HiveError(
-                f"rollout {held['rollout']} of {held['owner']} holds this node since {since}; wait for it (its lock ends at {until}) "
+                f"rollout {held['rollout']} of {held['owner']} holds this node since {since}; wait for it (its "
+                f"lock ends at {until}) "
                 "or finish it first",
-                "locked", lock=held,
-            )  # fmt: skip
+                "locked",
+                lock=held,
+            )
         if not break_lock:
             raise HiveError(
-                f"rollout {held['rollout']} of {held['owner']} left a stale lock here ({since}); when it is surely dead, "
+                f"rollout {held['rollout']} of {held['owner']} left a stale lock here ({since}); when it is "
+                "surely dead, "
                 "run again with -e hive_break_lock=true",
-                "stale-lock", lock=held,
-            )  # fmt: skip
+                "stale-lock",
+                lock=held,
+            )
         broken = held
     since_time = held["since"] if held is not None and held["rollout"] == rollout else time.time()
-    facts = {"owner": owner, "rollout": rollout, "since": round(since_time, 3), "expires_at": round(time.time() + ttl, 3)}
+    facts = {
+        "owner": owner,
+        "rollout": rollout,
+        "since": round(since_time, 3),
+        "expires_at": round(time.time() + ttl, 3),
+    }
     write_atomic(path, canonical(facts), file_owner)
     return broken
 

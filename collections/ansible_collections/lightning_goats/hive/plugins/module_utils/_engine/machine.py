@@ -74,22 +74,28 @@ class Machine:
                 raise HiveError(
                     f"lightningd of {self.node.name} still waits for {', '.join(waiting)} after {seconds:g} s; "
                     "stop that plugin or repair it, then run again",
-                    "not-ready", plugins=waiting,
-                )  # fmt: skip
+                    "not-ready",
+                    plugins=waiting,
+                )
             time.sleep(POLL_SECONDS)
 
     def wait_answer(self, seconds: float) -> bool:
         """Wait until lightningd answers `getinfo`; whether it did."""
         deadline = time.monotonic() + seconds
         while True:
-            try:
-                self.rpc.call("getinfo", timeout=max(0.2, min(self.rpc_seconds, deadline - time.monotonic())))
-            except (NodeDownError, RpcTimeoutError, RpcRefusedError):
-                if time.monotonic() >= deadline:
-                    return False
-                time.sleep(0.05)
-            else:
+            if self.answers(max(0.2, min(self.rpc_seconds, deadline - time.monotonic()))):
                 return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.05)
+
+    def answers(self, seconds: float) -> bool:
+        """Whether lightningd answers `getinfo` now."""
+        try:
+            self.rpc.call("getinfo", timeout=seconds)
+        except (NodeDownError, RpcTimeoutError, RpcRefusedError):
+            return False
+        return True
 
     def health(self, method: str, seconds: float, rpc: Rpc | None = None) -> dict[str, Any] | None:
         """Return a plugin's own health report; None when it does not give one."""
@@ -99,10 +105,13 @@ class Machine:
             return None
         return report if isinstance(report, dict) and "status" in report else None
 
-    def start_plugin(self, entry: str, slot_dir: str, options: dict[str, Any], first_method: str, getmanifest: float, init: float) -> None:
+    def start_plugin(
+        self, entry: str, slot_dir: str, options: dict[str, Any], first_method: str, getmanifest: float, init: float
+    ) -> None:
         """Start one plugin by its real path and wait until lightningd has accepted its init.
 
-        A plugin that hangs is ended by its own pid once its time is up: lightningd itself would wait for two minutes and
+        A plugin that hangs is ended by its own pid once its time is up: lightningd itself would wait for two minutes
+        and
         start nothing else meanwhile.
 
         Raises:
@@ -135,7 +144,7 @@ class Machine:
         call.result(name)
 
     def stop_plugin(self, path: str, slot_dir: str, seconds: float) -> None:
-        """Stop one plugin by the path that `plugin list` shows; one that does not stop in time is ended by its own pid."""
+        """Stop one plugin by the path that `plugin list` shows; one that takes too long is ended by its own pid."""
         before = self.identity()
         try:
             self.rpc.call("plugin", {"subcommand": "stop", "plugin": path}, timeout=seconds)
@@ -147,12 +156,16 @@ class Machine:
                 return
             if not self.end_plugin(slot_dir, before):
                 raise HiveError(
-                    f"{Path(path).name} cannot be stopped ({error.reason}); restart lightningd in a quiet hour and run again", "plugin-stays"
+                    f"{Path(path).name} cannot be stopped ({error.reason}); restart lightningd in a quiet hour "
+                    "and run again",
+                    "plugin-stays",
                 ) from error
         deadline = time.monotonic() + max(2.0, seconds)
         while path in self.plugins():
             if time.monotonic() >= deadline:
-                raise HiveError(f"{Path(path).name} is still listed after it was stopped; look at lightningd's log", "plugin-stays")
+                raise HiveError(
+                    f"{Path(path).name} is still listed after it was stopped; look at lightningd's log", "plugin-stays"
+                )
             time.sleep(POLL_SECONDS)
 
     def end_plugin(self, slot_dir: str, lightningd: Identity | None) -> bool:
@@ -167,7 +180,11 @@ class Machine:
         reply = (rpc or self.rpc).call("getlog", {"level": "broken"})
         born = float(reply["created_at"])
         return [
-            {"time": f"{born + float(item['time']):.6f}", "source": str(item.get("source", "")), "log": str(item.get("log", ""))}
+            {
+                "time": f"{born + float(item['time']):.6f}",
+                "source": str(item.get("source", "")),
+                "log": str(item.get("log", "")),
+            }
             for item in reply["log"]
             if item.get("type") == "BROKEN"
         ]
@@ -188,7 +205,8 @@ class _Call:
     def __init__(self, rpc: Rpc, entry: str, options: dict[str, Any], seconds: float) -> None:
         self._rpc = rpc
         self._error: HiveError | None = None
-        # Members are passed only where they must be: with any, lightningd crashes when it holds a configured option whose
+        # Members are passed only where they must be: with any, lightningd crashes when it holds a configured
+        # option whose
         # plugin is not loaded at that moment.
         params: Params = {"subcommand": "start", "plugin": entry, **options} if options else ["start", entry]
         self._thread = threading.Thread(target=self._run, args=(params, seconds), name="plugin-start", daemon=True)

@@ -50,30 +50,53 @@ class Node:
             if not known.get(key):
                 raise HiveError(f"node.{key} is missing; set hive_{key} for this host in the inventory", "bad-node")
         if known["runtime"] not in RUNTIMES:
-            raise HiveError(f"runtime {known['runtime']!r} is unknown; set hive_runtime to one of {', '.join(RUNTIMES)}", "bad-node")
+            raise HiveError(
+                f"runtime {known['runtime']!r} is unknown; set hive_runtime to one of {', '.join(RUNTIMES)}", "bad-node"
+            )
         if known["runtime"] == "docker" and not known.get("container"):
-            raise HiveError("hive_container is empty; set it to the name of the container that runs lightningd", "bad-node")
+            raise HiveError(
+                "hive_container is empty; set it to the name of the container that runs lightningd", "bad-node"
+            )
         lightning_dir = absolute("lightning_dir", known["lightning_dir"])
         return cls(
-            name=known["name"], runtime=known["runtime"], lightning_dir=lightning_dir, network=known["network"],
+            name=known["name"],
+            runtime=known["runtime"],
+            lightning_dir=lightning_dir,
+            network=known["network"],
             state_dir=absolute("state_dir", known["state_dir"]),
             config_file=absolute("config_file", known.get("config_file") or str(lightning_dir / "config")),
             python=known.get("python") or "/usr/bin/python3",
-            lightningd=tuple(known.get("lightningd") or ()), lightning_cli=tuple(known.get("lightning_cli") or ()),
-            service=known.get("service") or "lightningd", container=known.get("container") or "",
-            docker_cli=tuple(known.get("docker_cli") or ("docker",)), inside=dict(known.get("inside") or {}),
-            node_id=known.get("node_id") or "", user=known.get("user") or "", group=known.get("group") or "",
-        )  # fmt: skip
+            lightningd=tuple(known.get("lightningd") or ()),
+            lightning_cli=tuple(known.get("lightning_cli") or ()),
+            service=known.get("service") or "lightningd",
+            container=known.get("container") or "",
+            docker_cli=tuple(known.get("docker_cli") or ("docker",)),
+            inside=dict(known.get("inside") or {}),
+            node_id=known.get("node_id") or "",
+            user=known.get("user") or "",
+            group=known.get("group") or "",
+        )
 
     def as_params(self) -> dict[str, Any]:
         """Return the JSON form, from which `from_params` makes the same node again."""
         return {
-            "name": self.name, "runtime": self.runtime, "lightning_dir": str(self.lightning_dir), "network": self.network,
-            "state_dir": str(self.state_dir), "config_file": str(self.config_file), "python": self.python,
-            "lightningd": list(self.lightningd), "lightning_cli": list(self.lightning_cli), "service": self.service,
-            "container": self.container, "docker_cli": list(self.docker_cli), "inside": dict(self.inside), "node_id": self.node_id,
-            "user": self.user, "group": self.group,
-        }  # fmt: skip
+            "name": self.name,
+            "runtime": self.runtime,
+            "lightning_dir": str(self.lightning_dir),
+            "network": self.network,
+            "state_dir": str(self.state_dir),
+            "config_file": str(self.config_file),
+            "python": self.python,
+            "lightningd": list(self.lightningd),
+            "lightning_cli": list(self.lightning_cli),
+            "service": self.service,
+            "container": self.container,
+            "docker_cli": list(self.docker_cli),
+            "inside": dict(self.inside),
+            "node_id": self.node_id,
+            "user": self.user,
+            "group": self.group,
+        }
 
     @property
     def network_dir(self) -> Path:
@@ -118,10 +141,14 @@ class Node:
             facts = self.lightning_dir.stat()
         except FileNotFoundError:
             raise HiveError(
-                f"{self.lightning_dir} does not exist; set hive_lightning_dir of {self.name} to the directory lightningd uses", "no-node"
+                f"{self.lightning_dir} does not exist; set hive_lightning_dir of {self.name} to the directory "
+                "lightningd uses",
+                "no-node",
             ) from None
         except PermissionError:
-            raise HiveError(f"{self.lightning_dir} cannot be read; run as its owner or as root (hive_become)", "not-allowed") from None
+            raise HiveError(
+                f"{self.lightning_dir} cannot be read; run as its owner or as root (hive_become)", "not-allowed"
+            ) from None
         uid, gid = facts.st_uid, facts.st_gid
         try:
             if self.user:
@@ -130,7 +157,9 @@ class Node:
             if self.group:
                 gid = grp.getgrnam(self.group).gr_gid
         except KeyError:
-            raise HiveError(f"user {self.user!r} or group {self.group!r} does not exist on {self.name}", "bad-node") from None
+            raise HiveError(
+                f"user {self.user!r} or group {self.group!r} does not exist on {self.name}", "bad-node"
+            ) from None
         return Owner(uid, gid)
 
     def _mounts(self) -> list[tuple[str, str]]:
@@ -158,7 +187,7 @@ def _translate(path: str, pairs: list[tuple[str, str]]) -> str:
 
 
 def absolute(key: str, value: str) -> Path:
-    """Return the real path of an option that must be absolute; links are resolved, because lightningd shows real paths."""
+    """Return the real path of an option that must be absolute; lightningd shows real paths, so links are resolved."""
     if not value.startswith("/"):
         raise HiveError(f"node.{key} is {value!r}; give an absolute path", "bad-node")
     return Path(os.path.realpath(value))

@@ -22,6 +22,7 @@ from .machine import Machine
 from .node import Node
 from .options import option_value
 from .processes import Identity, plugin_processes, rss_bytes
+from .sealed import seal, seal_options
 
 HEALTH_SECONDS = 3.0
 LOG_LINES = 20
@@ -62,9 +63,10 @@ class Observer:
         facts["watermarks"] = state.watermarks
         facts["disk"] = {"free_bytes": free_bytes(node.state_dir)}
         facts["python"] = {
-            "path": sys.executable, "version": ".".join(map(str, sys.version_info[:3])),
+            "path": sys.executable,
+            "version": ".".join(map(str, sys.version_info[:3])),
             "tag": f"cp{sys.version_info[0]}{sys.version_info[1]}",
-        }  # fmt: skip
+        }
         facts["journal"] = {"length": state.length, "head": state.head, "torn": bool(journal and journal.torn)}
         facts["problems"] = self.problems
         return facts
@@ -83,28 +85,51 @@ class Observer:
         if not ready:
             waiting = [Path(name).name for name, item in listed.items() if not item["active"]]
             self.problem("not-ready", f"plugins that are not active yet: {', '.join(sorted(waiting))}")
-        ours = {method: path for path, slot in self.by_entry.items() if path in listed for method in slot.manifest["rpc_methods"]}
+        ours = {
+            method: path
+            for path, slot in self.by_entry.items()
+            if path in listed
+            for method in slot.manifest["rpc_methods"]
+        }
         return {
             "lightningd": {
-                "running": True, "pid": who.pid if who else 0, "started_at": who.started_at if who else 0.0,
-                "version": info["version"], "node_id": info["id"], "alias": info.get("alias", ""), "network": info["network"],
-                "blockheight": int(info["blockheight"]), "synced": not any(key.endswith("_sync") for key in info if key.startswith("warning_")),
-                "warnings": warnings, "rpc_ms": rpc_ms, "ready": ready,
+                "running": True,
+                "pid": who.pid if who else 0,
+                "started_at": who.started_at if who else 0.0,
+                "version": info["version"],
+                "node_id": info["id"],
+                "alias": info.get("alias", ""),
+                "network": info["network"],
+                "blockheight": int(info["blockheight"]),
+                "synced": not any(key.endswith("_sync") for key in info if key.startswith("warning_")),
+                "warnings": warnings,
+                "rpc_ms": rpc_ms,
+                "ready": ready,
             },
-            "channels": channels, "pending_htlcs": ch.pending(channels), "value_at_risk_msat": ch.value_at_risk(channels),
+            "channels": channels,
+            "pending_htlcs": ch.pending(channels),
+            "value_at_risk_msat": ch.value_at_risk(channels),
             "plugins": [self._plugin(path, item, who) for path, item in listed.items()],
-            "rpc_methods": {method: ours.get(method, "builtin" if method in BUILTIN else "") for method in sorted(methods)},
+            "rpc_methods": {
+                method: ours.get(method, "builtin" if method in BUILTIN else "") for method in sorted(methods)
+            },
             "options": options_of(configs),
-        }  # fmt: skip
+        }
 
     def _plugin(self, path: str, item: dict[str, Any], who: Identity | None) -> dict[str, Any]:
         slot = self.by_entry.get(path)
         ours = slot is not None or path.startswith(self.node.to_inside(self.node.slots_dir) + "/")
         facts: dict[str, Any] = {
-            "path": path, "active": bool(item["active"]), "dynamic": bool(item.get("dynamic")), "ours": ours,
-            "name": slot.name if slot else Path(path).name, "digest": slot.digest if slot else "", "health": None,
-            "rss_bytes": 0, "pid": 0,
-        }  # fmt: skip
+            "path": path,
+            "active": bool(item["active"]),
+            "dynamic": bool(item.get("dynamic")),
+            "ours": ours,
+            "name": slot.name if slot else Path(path).name,
+            "digest": slot.digest if slot else "",
+            "health": None,
+            "rss_bytes": 0,
+            "pid": 0,
+        }
         if slot is not None:
             if item["active"]:
                 facts["health"] = self.machine.health(str(slot.manifest["health_rpc"]), HEALTH_SECONDS)
@@ -112,7 +137,10 @@ class Observer:
             facts["pid"] = pids[0] if pids else 0
             facts["rss_bytes"] = sum(rss_bytes(pid) for pid in pids)
         elif ours:
-            self.problem("unknown-slot", f"{path} runs from a slot that is not complete; run rollout.yml to put a whole one in its place")
+            self.problem(
+                "unknown-slot",
+                f"{path} runs from a slot that is not complete; run rollout.yml to put a whole one in its place",
+            )
         return facts
 
     def _journal(self) -> tuple[State, Journal | None]:
@@ -125,9 +153,13 @@ class Observer:
 
     def _slot(self, slot: Slot) -> dict[str, Any]:
         return {
-            "name": slot.name, "version": slot.version, "digest": slot.digest, "path": str(slot.path), "entry": slot.inside(self.node),
+            "name": slot.name,
+            "version": slot.version,
+            "digest": slot.digest,
+            "path": str(slot.path),
+            "entry": slot.inside(self.node),
             "complete": slot.complete,
-        }  # fmt: skip
+        }
 
     def _config(self, facts: dict[str, Any], who: Identity | None) -> dict[str, Any]:
         node = self.node
@@ -141,18 +173,29 @@ class Observer:
         running = [item["path"] for item in facts["plugins"] if item["ours"]]
         drift = facts["lightningd"]["running"] and sorted(plugins) != sorted(running)
         if drift:
-            self.problem("config-drift", f"{node.include_file} names other plugins than those that run; run rollout.yml to settle it")
+            self.problem(
+                "config-drift",
+                f"{node.include_file} names other plugins than those that run; run rollout.yml to settle it",
+            )
         for line in strays:
-            self.problem("stray-option", f"{line.file} line {line.number} sets {line.key} outside the managed include; move it to the stack's options")
+            self.problem(
+                "stray-option",
+                f"{line.file} line {line.number} sets {line.key} outside the managed include; move it to the "
+                "stack's options",
+            )
         return {
-            "path": str(node.include_file), "present": text is not None, "included": _config.has_include(top), "plugins": plugins,
-            "options": options, "drift": bool(drift),
+            "path": str(node.include_file),
+            "present": text is not None,
+            "included": _config.has_include(top),
+            "plugins": plugins,
+            "options": seal_options(options),
+            "drift": bool(drift),
             "strays": [{"file": str(line.file), "line": line.number, "option": line.key} for line in strays],
-        }  # fmt: skip
+        }
 
     def _stack(self, facts: dict[str, Any]) -> list[dict[str, Any]]:
         active = {item["path"] for item in facts["plugins"] if item["active"]}
-        return active_stack(self.by_entry, active, facts["managed_config"]["options"])
+        return seal(active_stack(self.by_entry, active, facts["managed_config"]["options"]))
 
     def _databases(self, facts: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -160,7 +203,11 @@ class Observer:
             path = database_path(self.node, slot.manifest, facts["options"])
             size = path.stat().st_size if path.is_file() else None
             if size is not None:
-                found[slot.name] = {"path": str(path), "size": size, "user_version": user_version(path, self.node.owner)}
+                found[slot.name] = {
+                    "path": str(path),
+                    "size": size,
+                    "user_version": user_version(path, self.node.owner),
+                }
         return found
 
     def _backups(self) -> list[dict[str, Any]]:
@@ -173,13 +220,23 @@ class Observer:
         guard = watching(self.node)
         armed = bool(guard and guard.get("transaction") == txn.id and guard["alive"])
         if txn.phase == "switched" and not armed:
-            self.problem("unconfirmed", f"rollout {txn.rollout} was never confirmed and no dead-man watches; run confirm.yml or rollback.yml")
+            self.problem(
+                "unconfirmed",
+                f"rollout {txn.rollout} was never confirmed and no dead-man watches; run confirm.yml or rollback.yml",
+            )
         elif txn.phase == "revert-failed":
-            self.problem("revert-failed", f"rollout {txn.rollout} could not be undone by itself; see docs/runbooks/rollback.md")
+            self.problem(
+                "revert-failed", f"rollout {txn.rollout} could not be undone by itself; see docs/runbooks/rollback.md"
+            )
         return {
-            "id": txn.id, "rollout": txn.rollout, "phase": txn.phase, "target": txn.target, "previous": txn.previous,
-            "deadline": txn.deadline, "armed": armed,
-        }  # fmt: skip
+            "id": txn.id,
+            "rollout": txn.rollout,
+            "phase": txn.phase,
+            "target": txn.target,
+            "previous": txn.previous,
+            "deadline": txn.deadline,
+            "armed": armed,
+        }
 
     def sample(self, since: float) -> dict[str, Any]:
         """Return one reading of a soak.
@@ -192,10 +249,17 @@ class Observer:
         reading: dict[str, Any] = {
             "time": round(time.time(), 3),
             "lightningd": {
-                "running": False, "pid": 0, "started_at": 0.0, "synced": False, "blockheight": 0, "ready": False,
+                "running": False,
+                "pid": 0,
+                "started_at": 0.0,
+                "synced": False,
+                "blockheight": 0,
+                "ready": False,
             },
-            "plugins": [], "channels": [], "log": {"broken": [], "errors": [], "count": 0},
-        }  # fmt: skip
+            "plugins": [],
+            "channels": [],
+            "log": {"broken": [], "errors": [], "count": 0},
+        }
         try:
             info = rpc.call("getinfo")
             listed = self.machine.plugins()
@@ -204,20 +268,28 @@ class Observer:
         except (NodeDownError, RpcTimeoutError, RpcRefusedError):
             return reading
         reading["lightningd"] = {
-            "running": True, "pid": who.pid if who else 0, "started_at": who.started_at if who else 0.0,
+            "running": True,
+            "pid": who.pid if who else 0,
+            "started_at": who.started_at if who else 0.0,
             "synced": not any(key.endswith("_sync") for key in info if key.startswith("warning_")),
-            "blockheight": int(info["blockheight"]), "ready": all(item["active"] for item in listed.values()),
-        }  # fmt: skip
+            "blockheight": int(info["blockheight"]),
+            "ready": all(item["active"] for item in listed.values()),
+        }
         for path, item in listed.items():
             slot = self.by_entry.get(path)
             if slot is not None:
-                report = self.machine.health(str(slot.manifest["health_rpc"]), HEALTH_SECONDS) if item["active"] else None
+                report = (
+                    self.machine.health(str(slot.manifest["health_rpc"]), HEALTH_SECONDS) if item["active"] else None
+                )
                 reading["plugins"].append(
                     {
-                        "name": slot.name, "digest": slot.digest, "path": path, "active": bool(item["active"]),
+                        "name": slot.name,
+                        "digest": slot.digest,
+                        "path": path,
+                        "active": bool(item["active"]),
                         "health": str(report["status"]) if report else "",
                     }
-                )  # fmt: skip
+                )
         reading["channels"] = [{"short_channel_id": c["short_channel_id"], "state": c["state"]} for c in channels]
         texts = [f"{mark['source']}: {mark['log']}"[:300] for mark in lines]
         reading["log"] = {
@@ -232,12 +304,26 @@ def dead(who: Identity | None) -> dict[str, Any]:
     """Return the live part of the facts of a node whose lightningd does not answer."""
     return {
         "lightningd": {
-            "running": False, "pid": who.pid if who else 0, "started_at": who.started_at if who else 0.0, "version": "", "node_id": "",
-            "alias": "", "network": "", "blockheight": 0, "synced": False, "warnings": [], "rpc_ms": 0.0, "ready": False,
+            "running": False,
+            "pid": who.pid if who else 0,
+            "started_at": who.started_at if who else 0.0,
+            "version": "",
+            "node_id": "",
+            "alias": "",
+            "network": "",
+            "blockheight": 0,
+            "synced": False,
+            "warnings": [],
+            "rpc_ms": 0.0,
+            "ready": False,
         },
-        "channels": [], "pending_htlcs": {"count": 0, "nearest_expiry": None}, "value_at_risk_msat": 0, "plugins": [], "rpc_methods": {},
+        "channels": [],
+        "pending_htlcs": {"count": 0, "nearest_expiry": None},
+        "value_at_risk_msat": 0,
+        "plugins": [],
+        "rpc_methods": {},
         "options": {},
-    }  # fmt: skip
+    }
 
 
 def options_of(configs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -246,8 +332,10 @@ def options_of(configs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     for name, config in configs.items():
         if "plugin" in config:
             found[name] = {
-                "value": option_value(config), "source": config.get("source", ""), "plugin": config["plugin"],
-            }  # fmt: skip
+                "value": seal_options({name: option_value(config)})[name],
+                "source": config.get("source", ""),
+                "plugin": config["plugin"],
+            }
     return found
 
 
@@ -269,15 +357,21 @@ def typed_options(manifest: dict[str, Any], options: dict[str, Any]) -> dict[str
 
 
 def active_stack(by_entry: dict[str, Slot], active: set[str], options: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the resolved stack that runs now: active plugins from our slots with the options of the managed include."""
-    slots = sorted((slot for path, slot in by_entry.items() if path in active), key=lambda slot: (slot.manifest["start_order"], slot.name))
+    """Return the stack that runs now: active plugins from our slots with the options of the managed include."""
+    slots = sorted(
+        (slot for path, slot in by_entry.items() if path in active),
+        key=lambda slot: (slot.manifest["start_order"], slot.name),
+    )
     return [
         {
-            "name": slot.name, "version": slot.version, "digest": slot.digest, "enabled": True,
+            "name": slot.name,
+            "version": slot.version,
+            "digest": slot.digest,
+            "enabled": True,
             "options": typed_options(slot.manifest, options),
         }
         for slot in slots
-    ]  # fmt: skip
+    ]
 
 
 def database_path(node: Node, manifest: dict[str, Any], options: dict[str, dict[str, Any]]) -> Path:
@@ -306,9 +400,11 @@ def list_backups(node: Node) -> list[dict[str, Any]]:
         if isinstance(manifest, dict):
             found.append(
                 {
-                    "id": directory.name, "created_at": manifest["created_at"], "stack_digest": manifest["stack_digest"],
-                    "verified": bool(manifest["verified"]), "bytes": int(manifest["bytes"]),
+                    "id": directory.name,
+                    "created_at": manifest["created_at"],
+                    "stack_digest": manifest["stack_digest"],
+                    "verified": bool(manifest["verified"]),
+                    "bytes": int(manifest["bytes"]),
                 }
-            )  # fmt: skip
+            )
     return found
-

@@ -1,7 +1,9 @@
 """Which values lightningd would hand a plugin by itself, and which must be said when it is started; pure.
 
-lightningd keeps the values of its configuration files in memory and hands them to every start of the plugin that owns them;
-values given with `plugin start` are forgotten at the plugin's stop. Giving any crashes lightningd (v25.02 to v26.06.6) when
+lightningd keeps the values of its configuration files in memory and hands them to every start of the plugin that
+owns them;
+values given with `plugin start` are forgotten at the plugin's stop. Giving any crashes lightningd (v25.02 to
+v26.06.6) when
 it holds a configured option whose plugin is not loaded at that moment. So values are given only where they differ.
 """
 
@@ -93,7 +95,7 @@ def members(options: dict[str, Any], manifest: dict[str, Any], memory: Memory) -
 
 
 def unsettable(options: dict[str, Any], manifest: dict[str, Any], memory: Memory) -> list[str]:
-    """Return the options that cannot be brought to the stack's value while lightningd runs: values that would have to go."""
+    """Return the options whose value would have to go, which lightningd cannot do while it runs."""
     stuck = []
     for option in manifest["options"]:
         name = option["name"]

@@ -69,9 +69,12 @@ class Plugins:
             memory = self._memory[name] = remember(configs, path, self.include)
             slot_dir = str(slot.path) if slot else str(self.node.to_outside(path).parent.parent)
             facts: dict[str, Any] = {
-                "plugin": name, "path": path, "configured": sorted(memory.configured), "given": sorted(memory.given),
+                "plugin": name,
+                "path": path,
+                "configured": sorted(memory.configured),
+                "given": sorted(memory.given),
                 "lightningd": f"{who.pid}-{who.started}" if who else "",
-            }  # fmt: skip
+            }
             if slot is not None and self.answered(slot.manifest):
                 self._last_answer[name] = time.time()
                 facts["answered_at"] = round(self._last_answer[name], 4)
@@ -103,11 +106,16 @@ class Plugins:
 
     def _start(self, entry: str, slot_dir: str, wanted: dict[str, Any], manifest: dict[str, Any]) -> None:
         self.machine.start_plugin(
-            entry, self.node.to_inside(slot_dir), wanted, str(manifest["rpc_methods"][0]), self.timeouts.getmanifest, self.timeouts.init
+            entry,
+            self.node.to_inside(slot_dir),
+            wanted,
+            str(manifest["rpc_methods"][0]),
+            self.timeouts.getmanifest,
+            self.timeouts.init,
         )
 
     def _recall(self, name: str, item: Item, manifest: dict[str, Any], step: Step) -> Memory | None:
-        """Return what lightningd remembers of a plugin's options; None when that cannot be known before it is started."""
+        """Return what lightningd remembers of a plugin's options; None when only its start will show."""
         stopped = self.record.last("intent", Step.STOP, name)
         if step is Step.REVERT_START and stopped is not None:
             # The way back: what was configured is handed over as before, what was given must be given again.
@@ -137,8 +145,10 @@ class Plugins:
             self.warnings.append(f"{item['name']} runs without its values of {names} until lightningd is restarted")
             return {}
         raise HiveError(
-            f"{names} of {item['name']} cannot be given while lightningd runs: it holds {sorted(orphans)[0]} of a plugin that is not loaded "
-            "and would crash; restart lightningd in a quiet hour, or allow it with -e hive_allow_lightningd_restart=true",
+            f"{names} of {item['name']} cannot be given while lightningd runs: it holds {sorted(orphans)[0]} of "
+            "a plugin that is not loaded "
+            "and would crash; restart lightningd in a quiet hour, or allow it with -e "
+            "hive_allow_lightningd_restart=true",
             "needs-restart",
         )
 
@@ -147,7 +157,7 @@ class Plugins:
         return (self._forgotten() | seen.unowned) - set(self.machine.configs())
 
     def _downtime(self, name: str) -> float | None:
-        """Return how long the plugin was away, from its last answer before the stop to now; None if it was not there."""
+        """Return for how long the plugin was away, from its last answer before the stop; None if it was not there."""
         since = self._last_answer.get(name, 0.0)
         if not since:
             stopped = self.record.last("intent", Step.STOP, name) or {}
@@ -156,4 +166,3 @@ class Plugins:
             return None
         self.downtime_ms[name] = round((time.time() - since) * 1000, 1)
         return self.downtime_ms[name]
-

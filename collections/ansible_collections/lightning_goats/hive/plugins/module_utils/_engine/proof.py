@@ -37,7 +37,8 @@ class Proof:
         """Prove that a stack runs.
 
         Args:
-            strict: also hold it to the baseline of the transaction (options, methods, channels, log). A revert does not: it
+            strict: also hold it to the baseline of the transaction (options, methods, channels, log). A revert does
+                not: it
                 can undo neither a line of the log nor what peers did.
 
         Raises:
@@ -51,13 +52,19 @@ class Proof:
             path = slot.inside(self.node)
             wanted.add(path)
             if not listed.get(path, {}).get("active"):
-                raise HiveError(f"{item['name']} {item['version']} is not active any more: it ended after it was started", "plugin-gone")
+                raise HiveError(
+                    f"{item['name']} {item['version']} is not active any more: it ended after it was started",
+                    "plugin-gone",
+                )
             self._health(slot)
             self._options(item, path, configs, strict)
         root = self.node.to_inside(self.node.slots_dir) + "/"
         extra = sorted(Path(path).name for path in listed if path.startswith(root) and path not in wanted)
         if extra:
-            raise HiveError(f"{extra[0]} still runs though it is not in the stack; stop it by its path in `plugin list`", "plugin-stays")
+            raise HiveError(
+                f"{extra[0]} still runs though it is not in the stack; stop it by its path in `plugin list`",
+                "plugin-stays",
+            )
         self._methods(stack, manifests, strict)
         if strict:
             self._channels()
@@ -72,16 +79,24 @@ class Proof:
             return report.get("status") in GOOD
 
         healthy = measure(good, time.monotonic() + self.timeouts.healthy)
-        failed = [str(check.get("name")) for check in report.get("checks", []) if isinstance(check, dict) and not check.get("ok")]
+        failed = [
+            str(check.get("name"))
+            for check in report.get("checks", [])
+            if isinstance(check, dict) and not check.get("ok")
+        ]
         why = f": {', '.join(failed)}" if failed else ""
         if not healthy:
             said = f"reports {report['status']}{why}" if report else "does not answer its health RPC"
             raise HiveError(f"{slot.name} {slot.version} {said}", "unhealthy", plugin=slot.name)
         if str(report.get("version", slot.version)) != slot.version:
-            raise HiveError(f"{slot.name} answers as version {report['version']}, expected {slot.version}", "wrong-version")
+            raise HiveError(
+                f"{slot.name} answers as version {report['version']}, expected {slot.version}", "wrong-version"
+            )
         if int(report.get("schema_version") or slot.manifest["schema_version"]) < int(slot.manifest["schema_version"]):
             raise HiveError(
-                f"{slot.name} works on schema {report['schema_version']}, its release on {slot.manifest['schema_version']}", "wrong-schema"
+                f"{slot.name} works on schema {report['schema_version']}, its release on "
+                f"{slot.manifest['schema_version']}",
+                "wrong-schema",
             )
         if report["status"] == "degraded":
             self.warnings.append(f"{slot.name} {slot.version} is degraded{why}")
@@ -92,7 +107,11 @@ class Proof:
             if config.get("plugin") == path and equal_values(option_value(config), wanted):
                 continue
             if strict:
-                raise HiveError(f"option {name} of {item['name']} did not take the value of the stack", "option-differs", option=name)
+                raise HiveError(
+                    f"option {name} of {item['name']} did not take the value of the stack",
+                    "option-differs",
+                    option=name,
+                )
             self.warnings.append(f"option {name} of {item['name']} takes its value at the next restart of lightningd")
 
     def _methods(self, stack: Stack, manifests: Manifests, strict: bool) -> None:
@@ -100,13 +119,20 @@ class Proof:
         for item in active_items(stack):
             missing = sorted(set(manifests[item["digest"]]["rpc_methods"]) - now)
             if missing:
-                raise HiveError(f"{item['name']} {item['version']} does not offer {missing[0]}, which its manifest promises", "method-missing")
+                raise HiveError(
+                    f"{item['name']} {item['version']} does not offer {missing[0]}, which its manifest promises",
+                    "method-missing",
+                )
         others = self.record.baseline().get("other_methods")
         if strict and others is not None:
             promised = {method for item in active_items(stack) for method in manifests[item["digest"]]["rpc_methods"]}
             extra = sorted(now - promised - set(others))
             if extra:
-                raise HiveError(f"the method {extra[0]} appeared with the switch but is in no manifest of the stack", "method-extra", methods=extra)
+                raise HiveError(
+                    f"the method {extra[0]} appeared with the switch but is in no manifest of the stack",
+                    "method-extra",
+                    methods=extra,
+                )
 
     def _channels(self) -> None:
         before = self.record.baseline().get("channels")
@@ -114,11 +140,15 @@ class Proof:
             return
         lost = ch.lost(before, ch.channel_facts(self.machine.rpc.call("listpeerchannels")["channels"]))
         if lost:
-            raise HiveError(f"channel {lost[0]} was open before the switch and is not any more", "channel-lost", channels=lost)
+            raise HiveError(
+                f"channel {lost[0]} was open before the switch and is not any more", "channel-lost", channels=lost
+            )
 
     def _log(self, stack: Stack) -> None:
         since = next((float(entry["time"]) for entry in self.record.txn.entries if entry["event"] == "begin"), 0.0)
         sources = {"lightningd"} | {f"plugin-{item['name']}" for item in active_items(stack)}
         for mark in self.machine.log_marks():
             if float(mark["time"]) > since and mark["source"].split(":")[0] in sources:
-                raise HiveError(f"{mark['source']} wrote at level BROKEN during the switch: {mark['log'][:160]}", "log-broken")
+                raise HiveError(
+                    f"{mark['source']} wrote at level BROKEN during the switch: {mark['log'][:160]}", "log-broken"
+                )

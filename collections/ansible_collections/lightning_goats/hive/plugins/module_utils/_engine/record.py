@@ -84,7 +84,7 @@ class Record:
     @property
     def argv(self) -> list[str]:
         """How lightningd was started."""
-        return [str(word) for word in self.txn.data["lightningd"]["argv"]]
+        return [str(word) for word in self.baseline().get("argv", self.node.lightningd)]
 
     @property
     def _baseline_file(self) -> Path:

@@ -23,7 +23,15 @@ from .validate import ConfigFiles, install_include, replace
 class Revert:
     """Undoes one open transaction; may be called again after it was interrupted."""
 
-    def __init__(self, machine: Machine, record: Record, timeouts: Timeouts, plugins: Plugins, lightningd: Lightningd, proof: Proof) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        record: Record,
+        timeouts: Timeouts,
+        plugins: Plugins,
+        lightningd: Lightningd,
+        proof: Proof,
+    ) -> None:
         self.machine = machine
         self.node = machine.node
         self.record = record
@@ -50,7 +58,9 @@ class Revert:
             self.record.note("revert-failed", {"reason": error.message, "code": error.code})
             self.txn.phase = "revert-failed"
             raise HiveError(
-                f"{reason}; and the previous stack could not be brought back: {error.message}", "revert-failed", cause=error.code
+                f"{reason}; and the previous stack could not be brought back: {error.message}",
+                "revert-failed",
+                cause=error.code,
             ) from error
         with self.record.step(Step.REVERTED):
             pass
@@ -81,7 +91,7 @@ class Revert:
             return self._look()
 
     def _look(self) -> Look:
-        """Look at the node, first ending plugins of this switch that are stuck half-way and would never become active."""
+        """Look at the node, after ending plugins of this switch that are stuck half-way."""
         listed = self.machine.plugins()
         for item in active_items(self.txn.target):
             for path in ours_running(self.machine, listed, item["name"]):
@@ -101,15 +111,21 @@ class Revert:
             # The node matters more than our plugins: without any of them it must come up.
             install_include(self.machine, ConfigFiles(None, _config.drop_include(files.top), None, {}))
             self.lightningd.revive()
-            raise HiveError(f"{error.message}; it was started without any of our plugins instead", error.code) from error
+            raise HiveError(
+                f"{error.message}; it was started without any of our plugins instead", error.code
+            ) from error
 
     def _previous_files(self, manifests: Manifests) -> ConfigFiles:
         top = _config.read_config(self.node.config_file, {}) or ""
         previous = active_items(self.txn.previous)
         if not previous:
             return ConfigFiles(None, _config.drop_include(top), None, {})
-        entries = {item["name"]: find_slot(self.node, item["name"], item["digest"]).inside(self.node) for item in previous}
-        return ConfigFiles(_config.render(previous, entries, option_kinds(manifests, previous)), _config.add_include(top), None, {})
+        entries = {
+            item["name"]: find_slot(self.node, item["name"], item["digest"]).inside(self.node) for item in previous
+        }
+        return ConfigFiles(
+            _config.render(previous, entries, option_kinds(manifests, previous)), _config.add_include(top), None, {}
+        )
 
     def _restore_setconfig(self) -> None:
         facts = self.record.baseline()
@@ -118,7 +134,11 @@ class Revert:
         path = Path(facts["setconfig"])
         text = _config.read_config(path, {})
         if text is not None:
-            replace(path, _config.put_back(text, {int(number): line for number, line in facts["cleared"].items()}), self.machine)
+            replace(
+                path,
+                _config.put_back(text, {int(number): line for number, line in facts["cleared"].items()}),
+                self.machine,
+            )
 
     def _return(self, seen: Look, manifests: Manifests) -> None:
         with self.record.step(Step.REVERT_WRITE, file=str(self.node.include_file)):

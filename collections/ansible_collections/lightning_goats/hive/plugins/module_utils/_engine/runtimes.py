@@ -43,15 +43,25 @@ class Runtime:
         """Run a command beside lightningd; a command that does not end in time is killed with all its children."""
         environment = {**os.environ, **(env or {})}
         owner = self.node.owner
-        rights: dict[str, Any] = {"user": owner.uid, "group": owner.gid, "extra_groups": []} if owner.foreign and self.as_owner else {}
+        rights: dict[str, Any] = (
+            {"user": owner.uid, "group": owner.gid, "extra_groups": []} if owner.foreign and self.as_owner else {}
+        )
         started = time.monotonic()
         try:
             process = subprocess.Popen(
-                self.command(argv, env or {}), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                env=environment, cwd=cwd, start_new_session=True, **rights,
-            )  # fmt: skip
+                self.command(argv, env or {}),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+                cwd=cwd,
+                start_new_session=True,
+                **rights,
+            )
         except OSError as error:
-            raise HiveError(f"cannot run {argv[0]}: {error.strerror}; is it installed on {self.node.name}?", "cannot-run") from error
+            raise HiveError(
+                f"cannot run {argv[0]}: {error.strerror}; is it installed on {self.node.name}?", "cannot-run"
+            ) from error
         rc: int | None
         try:
             out, err = process.communicate(timeout=timeout)
@@ -81,11 +91,19 @@ class Runtime:
     def run_here(argv: list[str], seconds: float, drop: bool, node: Node) -> Done:
         """Run a command of this machine, with lightningd's rights when `drop` is set."""
         owner = node.owner
-        rights: dict[str, Any] = {"user": owner.uid, "group": owner.gid, "extra_groups": []} if drop and owner.foreign else {}
+        rights: dict[str, Any] = (
+            {"user": owner.uid, "group": owner.gid, "extra_groups": []} if drop and owner.foreign else {}
+        )
         started = time.monotonic()
         try:
             done = subprocess.run(
-                argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=seconds, check=False, **rights
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                timeout=seconds,
+                check=False,
+                **rights,
             )
         except subprocess.TimeoutExpired:
             return Done(None, "", "", time.monotonic() - started)
@@ -124,7 +142,10 @@ class ProcessRuntime(Runtime):
 
     def start_command(self, argv: list[str]) -> list[str]:
         if not argv:
-            raise HiveError(f"hive_lightningd of {self.node.name} is empty and lightningd does not run; set it to its argv", "no-argv")
+            raise HiveError(
+                f"hive_lightningd of {self.node.name} is empty and lightningd does not run; set it to its argv",
+                "no-argv",
+            )
         return argv if "--daemon" in argv else [*argv, "--daemon"]
 
 

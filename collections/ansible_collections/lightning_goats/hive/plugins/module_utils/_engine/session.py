@@ -36,13 +36,17 @@ class Session:
 
     def revert(self, reason: str, by: str, manifests: Manifests) -> None:
         """Undo the transaction; see `Revert`."""
-        Revert(self.machine, self.record, self.timeouts, self.plugins, self.lightningd, self.proof).run(reason, by, manifests)
+        Revert(self.machine, self.record, self.timeouts, self.plugins, self.lightningd, self.proof).run(
+            reason, by, manifests
+        )
 
     def clear(self, files: ConfigFiles) -> None:
         """Take values out of setconfig's file that would keep lightningd from starting, or shadow the stack's own."""
         if not files.cleared or files.setconfig is None:
             return
-        path = _config.setconfig_file(self.node.config_file, self.node.network_dir, bool(_config.explicit_conf(self.record.argv)))
+        path = _config.setconfig_file(
+            self.node.config_file, self.node.network_dir, bool(_config.explicit_conf(self.record.argv))
+        )
         facts = self.record.baseline()
         facts["cleared"] = {str(number): line for number, line in files.cleared.items()}
         facts["setconfig"] = str(path)

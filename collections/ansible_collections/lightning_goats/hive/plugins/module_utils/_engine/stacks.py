@@ -29,18 +29,27 @@ def normalise(stack: Any) -> Stack:
     for item in stack or []:
         name = str(item.get("name", "")) if isinstance(item, dict) else ""
         if not NAME.match(name):
-            raise HiveError(f"the stack holds an entry without a usable plugin name ({name!r}); see hive_stack in the inventory", "bad-stack")
+            raise HiveError(
+                f"the stack holds an entry without a usable plugin name ({name!r}); see hive_stack in the inventory",
+                "bad-stack",
+            )
         if name in seen:
             raise HiveError(f"the stack names {name} twice; keep one entry", "bad-stack")
         if not DIGEST.match(str(item.get("digest", ""))):
-            raise HiveError(f"the stack entry of {name} has no artifact digest (64 hex digits); build the release first", "bad-stack")
+            raise HiveError(
+                f"the stack entry of {name} has no artifact digest (64 hex digits); build the release first",
+                "bad-stack",
+            )
         seen.add(name)
         result.append(
             {
-                "name": name, "version": str(item.get("version", "")), "digest": str(item["digest"]),
-                "enabled": bool(item.get("enabled", True)), "options": dict(item.get("options") or {}),
+                "name": name,
+                "version": str(item.get("version", "")),
+                "digest": str(item["digest"]),
+                "enabled": bool(item.get("enabled", True)),
+                "options": dict(item.get("options") or {}),
             }
-        )  # fmt: skip
+        )
     return result
 
 
@@ -102,7 +111,11 @@ def plan_switch(before: Stack, after: Stack, manifests: dict[str, dict[str, Any]
     def order(item: Item) -> tuple[int, str]:
         return int(manifests[item["digest"]]["start_order"]), str(item["name"])
 
-    removals = [Change(item["name"], item, None) for item in sorted(old.values(), key=order, reverse=True) if item["name"] not in new]
+    removals = [
+        Change(item["name"], item, None)
+        for item in sorted(old.values(), key=order, reverse=True)
+        if item["name"] not in new
+    ]
     changes = [
         Change(item["name"], old.get(item["name"]), item)
         for item in sorted(new.values(), key=order)
@@ -116,7 +129,9 @@ def plan_switch(before: Stack, after: Stack, manifests: dict[str, dict[str, Any]
         stop_first[change.name] = [
             other.name
             for other in changes
-            if other.before is not None and other.name != change.name and needed & names_of(manifests[other.before["digest"]])
+            if other.before is not None
+            and other.name != change.name
+            and needed & names_of(manifests[other.before["digest"]])
         ]
     return Plan(removals, changes, stop_first)
 
@@ -138,15 +153,21 @@ def check_options(item: Item, manifest: dict[str, Any]) -> None:
         if option is None:
             near = ", ".join(sorted(known)) or "none"
             raise HiveError(
-                f"{item['name']} {item['version']} has no option {name}; it knows {near}", "bad-option", plugin=item["name"], option=name
+                f"{item['name']} {item['version']} has no option {name}; it knows {near}",
+                "bad-option",
+                plugin=item["name"],
+                option=name,
             )
         kind = OPTIONS_BY_TYPE.get(str(option["type"]), str)
         values = value if isinstance(value, list) and option.get("multi") else [value]
         if not all(isinstance(single, kind) and not (kind is int and isinstance(single, bool)) for single in values):
             raise HiveError(
-                f"option {name} of {item['name']} must be of type {option['type']}; write it without quotes in the inventory", "bad-option",
-                plugin=item["name"], option=name,
-            )  # fmt: skip
+                f"option {name} of {item['name']} must be of type {option['type']}; write it without quotes in "
+                "the inventory",
+                "bad-option",
+                plugin=item["name"],
+                option=name,
+            )
 
 
 def check_matrix(stack: Stack, manifests: dict[str, dict[str, Any]]) -> None:
@@ -157,12 +178,16 @@ def check_matrix(stack: Stack, manifests: dict[str, dict[str, Any]]) -> None:
         missing = [name for name in manifest["requires"].get("plugins", []) if name not in names]
         if missing:
             raise HiveError(
-                f"{item['name']} needs {' and '.join(missing)} in the same stack; enable it there, or take {item['name']} out", "matrix",
+                f"{item['name']} needs {' and '.join(missing)} in the same stack; enable it there, or take "
+                f"{item['name']} out",
+                "matrix",
                 plugin=item["name"],
-            )  # fmt: skip
+            )
         against = [name for name in manifest.get("conflicts", []) if name in names]
         if against:
-            raise HiveError(f"{item['name']} cannot run beside {' and '.join(against)}; take one of them out of the stack", "matrix")
+            raise HiveError(
+                f"{item['name']} cannot run beside {' and '.join(against)}; take one of them out of the stack", "matrix"
+            )
 
 
 def check_clashes(stack: Stack, manifests: dict[str, dict[str, Any]]) -> None:
@@ -173,14 +198,20 @@ def check_clashes(stack: Stack, manifests: dict[str, dict[str, Any]]) -> None:
             if name in owners:
                 kind = "option" if name.startswith("--") else "method"
                 raise HiveError(
-                    f"{item['name']} and {owners[name]} both register the {kind} {name.lstrip('-')}; lightningd allows one", "name-clash"
+                    f"{item['name']} and {owners[name]} both register the {kind} {name.lstrip('-')}; lightningd "
+                    "allows one",
+                    "name-clash",
                 )
             owners[name] = item["name"]
 
 
 def option_kinds(manifests: dict[str, dict[str, Any]], stack: Stack) -> dict[str, dict[str, str]]:
     """Return, per plugin, the type of each option."""
-    return {item["name"]: {o["name"]: str(o["type"]) for o in manifests[item["digest"]]["options"]} for item in stack if item["digest"] in manifests}
+    return {
+        item["name"]: {o["name"]: str(o["type"]) for o in manifests[item["digest"]]["options"]}
+        for item in stack
+        if item["digest"] in manifests
+    }
 
 
 def version_key(version: str) -> tuple[Any, ...]:

@@ -69,7 +69,9 @@ def stage(node: Node, wanted: list[Wanted], signers: str, check_mode: bool) -> O
             outcome.slots.append(slot)
         else:
             open_work.append(item)
-    outcome.missing = [item.digest for item in open_work if item.incoming is None and not release_path(node, item.digest).is_dir()]
+    outcome.missing = [
+        item.digest for item in open_work if item.incoming is None and not release_path(node, item.digest).is_dir()
+    ]
     if check_mode:
         outcome.staged = [item.digest for item in open_work]
         return outcome
@@ -90,7 +92,10 @@ def _work(node: Node, ready: list[Wanted], signers: str, outcome: Outcome) -> No
     with ThreadPoolExecutor(BUILDERS) as pool:
         slots = list(pool.map(lambda manifest: build_slot(node, runtime, manifest), manifests))
     for slot in slots:
-        journal.append("staged", {"name": slot.name, "version": slot.version, "digest": slot.digest, "tree_digest": slot.tree_digest})
+        journal.append(
+            "staged",
+            {"name": slot.name, "version": slot.version, "digest": slot.digest, "tree_digest": slot.tree_digest},
+        )
     outcome.slots += slots
     outcome.staged += [slot.digest for slot in slots]
 
@@ -109,9 +114,12 @@ def _accept(node: Node, item: Wanted, signers_file: Path, journal: Journal, outc
             remove_tree(kept)
         raise HiveError(str(error), f"release-{error.code}", name=item.name, version=item.version) from error
     entry = {
-        "name": release.name, "version": release.version, "digest": release.digest, "released_at": int(release.manifest["released_at"]),
+        "name": release.name,
+        "version": release.version,
+        "digest": release.digest,
+        "released_at": int(release.manifest["released_at"]),
         "signer": release.signer,
-    }  # fmt: skip
+    }
     if not any(e["event"] == "accepted" and e["data"]["digest"] == release.digest for e in journal.entries):
         journal.append("accepted", entry)
         outcome.accepted.append(entry)
@@ -140,11 +148,15 @@ def _copy_files(source: Path, target: Path, node: Node) -> None:
     try:
         found = [path for path in sorted(source.iterdir()) if path.is_file()]
     except OSError as error:
-        raise HiveError(f"the release directory {source} cannot be read: {error.strerror}; build the release again (release.yml)", "missing") from error
+        raise HiveError(
+            f"the release directory {source} cannot be read: {error.strerror}; build the release again (release.yml)",
+            "missing",
+        ) from error
     size = sum(path.stat().st_size for path in found)
     if free_bytes(target) < size * ROOM:
         raise HiveError(
-            f"{node.name} has {free_bytes(target) // 1048576} MiB free at {node.state_dir} and this release needs {size * ROOM // 1048576} MiB; "
+            f"{node.name} has {free_bytes(target) // 1048576} MiB free at {node.state_dir} and this release "
+            f"needs {size * ROOM // 1048576} MiB; "
             "free some space and stage again",
             "disk-full",
         )
@@ -169,11 +181,14 @@ def _check_python(node: Node, runtime: Runtime, manifests: list[dict[str, Any]])
     done = runtime.run([node.python, "-c", "import sys; print('cp%d%d' % sys.version_info[:2])"], 20.0)
     tag = done.out.strip()
     if done.rc != 0:
-        raise HiveError(f"{node.python} does not run on {node.name}; set hive_python to a Python 3.11 to 3.13 there", "no-python")
+        raise HiveError(
+            f"{node.python} does not run on {node.name}; set hive_python to a Python 3.11 to 3.13 there", "no-python"
+        )
     for manifest in manifests:
         if tag not in manifest["python"]["tags"]:
             raise HiveError(
-                f"{manifest['name']} {manifest['version']} is built for {', '.join(manifest['python']['tags'])} and {node.python} is {tag}; "
+                f"{manifest['name']} {manifest['version']} is built for {', '.join(manifest['python']['tags'])} "
+                f"and {node.python} is {tag}; "
                 "set hive_python to a fitting one",
                 "wrong-python",
             )

@@ -36,14 +36,30 @@ class Step(str, enum.Enum):
 
 
 FORWARD_STEPS = (
-    Step.LOCK, Step.GUARD, Step.BACKUP, Step.ARM, Step.STOP, Step.START, Step.CLEAR, Step.WRITE,
-    Step.RESTART, Step.VERIFY, Step.SWITCHED,
-)  # fmt: skip
+    Step.LOCK,
+    Step.GUARD,
+    Step.BACKUP,
+    Step.ARM,
+    Step.STOP,
+    Step.START,
+    Step.CLEAR,
+    Step.WRITE,
+    Step.RESTART,
+    Step.VERIFY,
+    Step.SWITCHED,
+)
 CONFIRM_STEPS = (Step.CONFIRM, Step.DISARM, Step.UNLOCK)
 REVERT_STEPS = (
-    Step.REVERT, Step.REVERT_WRITE, Step.REVERT_STOP, Step.REVERT_START, Step.REVERT_CLEAR, Step.REVERT_VERIFY,
-    Step.REVERTED, Step.DISARM, Step.UNLOCK,
-)  # fmt: skip
+    Step.REVERT,
+    Step.REVERT_WRITE,
+    Step.REVERT_STOP,
+    Step.REVERT_START,
+    Step.REVERT_CLEAR,
+    Step.REVERT_VERIFY,
+    Step.REVERTED,
+    Step.DISARM,
+    Step.UNLOCK,
+)
 
 ACTIONS = ("kill", "error", "kill-after", "error-after")
 

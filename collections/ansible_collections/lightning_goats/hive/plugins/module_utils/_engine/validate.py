@@ -44,7 +44,8 @@ def candidate_lines(machine: Machine, files: ConfigFiles, argv: list[str]) -> li
 def validate(machine: Machine, files: ConfigFiles, argv: list[str], seconds: float) -> None:
     """Let lightningd judge a configuration that is not in place yet; nothing that runs is touched.
 
-    All files are written out into one beside the real one, in the order lightningd reads them, and given to it by --conf.
+    All files are written out into one beside the real one, in the order lightningd reads them, and given to it by
+    --conf.
 
     Raises:
         HiveError: lightningd would not start with it; with its reason and the real file and line.
@@ -63,16 +64,19 @@ def validate(machine: Machine, files: ConfigFiles, argv: list[str], seconds: flo
         return
     if done.rc is None:
         raise HiveError(
-            f"lightningd does not finish reading the new configuration within {seconds:g} s: a plugin of this stack hangs in getmanifest; "
+            f"lightningd does not finish reading the new configuration within {seconds:g} s: a plugin of this "
+            "stack hangs in getmanifest; "
             "build that release again",
             "plugin-hangs",
         )
     if done.rc < 0 or done.rc >= 128:
         raise HiveError(
-            "lightningd crashes when it reads the new configuration: a plugin of this stack registers the name of a built-in command; "
+            "lightningd crashes when it reads the new configuration: a plugin of this stack registers the name "
+            "of a built-in command; "
             "build that release again",
-            "config-crashes", rc=done.rc,
-        )  # fmt: skip
+            "config-crashes",
+            rc=done.rc,
+        )
     reason = _config.explain(done.err, inside, lines) or f"exit status {done.rc}"
     raise HiveError(f"lightningd would not start with the new configuration: {reason}", "config-refused", rc=done.rc)
 

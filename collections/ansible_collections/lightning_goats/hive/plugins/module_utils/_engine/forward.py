@@ -1,0 +1,160 @@
+"""The way forward: the steps of a switch from the guard to the proof."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from .._slots import find_slot
+from . import deadman
+from .backups import BackupRequest, recent_backup, take_backup
+from .bundle import engine_archive
+from .guard import Guard, Look, Manifests, check, config_files, plan_from
+from .machine import Machine
+from .request import Request
+from .session import Session
+from .stacks import Plan, Stack, active_items
+from .steps import Step
+
+SHORTEST_DEADMAN_SECONDS = 60.0
+
+
+class Forward:
+    """Takes one open transaction to `switched`, from wherever it was left.
+
+    Attributes:
+        backup: the set that was made or is recent enough.
+    """
+
+    def __init__(self, machine: Machine, request: Request, session: Session) -> None:
+        self.machine = machine
+        self.node = machine.node
+        self.request = request
+        self.session = session
+        self.record = session.record
+        self.target = session.txn.target
+        self.backup: dict[str, Any] | None = None
+
+    def run(self, seen: Look, manifests: Manifests) -> None:
+        """Do what is left to do.
+
+        Raises:
+            HiveError: something does not hold or did not work; the caller undoes it.
+        """
+        if self.session.txn.phase == "open":
+            self._prepare(seen, manifests)
+            self._act(seen, manifests)
+        self._verify(manifests)
+
+    def _plan(self, seen: Look, manifests: Manifests) -> Plan:
+        """Return what is left to do; a plugin that is unhealthy or was left half-way counts as changed."""
+        return plan_from(seen, self.target, manifests, seen.unhealthy)
+
+    def _prepare(self, seen: Look, manifests: Manifests) -> None:
+        """Everything that takes time or may refuse, while the old stack still works."""
+        with self.record.step(Step.GUARD) as outcome:
+            guard = Guard(self.machine, self.request, seen, self.target, manifests)
+            files = config_files(self.machine, seen, self.target, manifests)
+            reasons = check(
+                guard, self._plan(seen, manifests), files, forgotten_options(self.record.journal.state(), seen)
+            )
+            outcome.update(blockheight=int(seen.info["blockheight"]), restart=reasons[:1])
+        with self.record.step(Step.BACKUP) as outcome:
+            wanted = BackupRequest(
+                reason=f"before {self.session.txn.data['kind']} {self.session.txn.id}", keep=self.request.backup_keep
+            )
+            recent = recent_backup(self.node, seen, self.request.backup_max_age_seconds)
+            self.backup = recent or take_backup(self.node, seen, wanted)
+            outcome.update(id=self.backup["id"], reused=self.backup["reused"])
+        self._arm()
+
+    def _arm(self) -> None:
+        """Have the switch undone by itself from now on, unless it is confirmed in time."""
+        archive, digest = engine_archive()
+        seconds = self.request.deadman_seconds
+        if seconds <= 0:
+            # Even where the engine itself confirms, it may be killed half-way: something must bring the old stack back.
+            worst = self.request.timeouts.worst * max(1, len(self.target))
+            seconds = max(SHORTEST_DEADMAN_SECONDS, worst)
+        deadline = round(time.time() + seconds, 3)
+        with self.record.step(Step.ARM, deadline=deadline):
+            path = deadman.install_engine(self.node, archive, digest)
+            deadman.arm(self.node, self.machine.runtime, path, self.session.txn.id, deadline)
+        self.record.note("armed", {"deadline": deadline, "engine": digest})
+        self.session.txn.deadline = deadline
+
+    def _act(self, seen: Look, manifests: Manifests) -> None:
+        session = self.session
+        files = config_files(self.machine, seen, self.target, manifests)
+        done = [entry["data"] for entry in session.txn.entries if entry["event"] == "done"]
+        restart = [reason for data in done for reason in data.get("restart", [])]
+        if not restart:
+            session.plugins.swap(self._plan(seen, manifests), seen, manifests)
+            self._stop_orphans(seen)
+        session.clear(files)
+        session.write(files)
+        if restart:
+            session.lightningd.restart(restart[-1])
+
+    def _stop_orphans(self, seen: Look) -> None:
+        """Stop what runs from our directory but belongs to no slot any more."""
+        root = self.node.to_inside(self.node.slots_dir) + "/"
+        wanted = {find_slot(self.node, i["name"], i["digest"]).inside(self.node) for i in active_items(self.target)}
+        for path in self.machine.plugins():
+            if path.startswith(root) and path not in wanted:
+                self.session.plugins.stop(path[len(root) :].split("/", 1)[0], seen)
+
+    def _verify(self, manifests: Manifests) -> None:
+        session = self.session
+        with self.record.step(Step.VERIFY):
+            session.lightningd.prove_same()
+            session.proof.stack(self.target, manifests, strict=True)
+            session.validate_in_place()
+            session.lightningd.prove_same()
+        if session.txn.phase == "switched":
+            # Taken up again after it was complete: the controller gets its full time to confirm.
+            self._arm()
+            return
+        with self.record.step(Step.SWITCHED):
+            pass
+        self.record.note("switched", {"downtime_ms": session.plugins.downtime_ms})
+        session.txn.phase = "switched"
+
+
+def forgotten_options(state: Any, seen: Look) -> set[str]:
+    """Return the configured options of plugins that were stopped earlier in this life of lightningd."""
+    orphans: set[str] = state.orphans.get(f"{seen.who.pid}-{seen.who.started}", set())
+    return orphans
+
+
+def forecast(guard: Guard, staged: set[str], forgotten: set[str]) -> list[dict[str, Any]]:
+    """Run every check that needs no slot which is not there yet; return the steps a switch would take.
+
+    Args:
+        staged: digests of the finished slots.
+
+    Raises:
+        HiveError: the first check that does not hold.
+    """
+    seen, target, manifests = guard.seen, guard.target, guard.manifests
+    plan = plan_from(seen, target, manifests, seen.unhealthy)
+    to_stage = [item for item in active_items(target) if item["digest"] not in staged]
+    if to_stage:
+        for test in (guard.stack, guard.lightningd, guard.window, guard.disk, guard.names, guard.schemas):
+            test()
+    else:
+        check(guard, plan, config_files(guard.machine, seen, target, manifests), forgotten)
+    steps: list[dict[str, Any]] = [{"step": "stage", "plugin": item["name"]} for item in to_stage]
+    steps += [{"step": step.value} for step in (Step.LOCK, Step.GUARD, Step.BACKUP, Step.ARM)]
+    steps += [{"step": Step.STOP.value, "plugin": change.name} for change in plan.removals]
+    for change in plan.changes:
+        steps += [{"step": Step.STOP.value, "plugin": change.name}] if change.before is not None else []
+        steps.append({"step": Step.START.value, "plugin": change.name})
+    return steps + [{"step": step.value} for step in (Step.CLEAR, Step.WRITE, Step.VERIFY, Step.SWITCHED)]
+
+
+def changes_data(before: Stack, after: Stack, manifests: Manifests) -> bool:
+    """Whether a switch between two stacks moves a database to another schema."""
+    old = {item["name"]: int(manifests[item["digest"]]["schema_version"]) for item in active_items(before)}
+    new = {item["name"]: int(manifests[item["digest"]]["schema_version"]) for item in active_items(after)}
+    return any(name in old and old[name] != schema for name, schema in new.items())
