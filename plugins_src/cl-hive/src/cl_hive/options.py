@@ -178,9 +178,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
 HONOURED: Final = frozenset(
     {
         "hive-db-path",
-        "hive-governance-mode",
         "hive-max-members",
-        "hive-market-share-cap",
         "hive-join-requires-channel",
         "hive-gossip-threshold",
         "hive-heartbeat-interval",
