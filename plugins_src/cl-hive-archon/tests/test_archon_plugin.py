@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from cl_hive_archon.app import Archon
 from cl_hive_archon.main import SPEC
+from cl_hive_archon.services.signing_service import DOMAINS
 from hive_kit.errors import OptionError, RefusedError, UnavailableError
 from hive_kit.manifest import describe
 from hive_kit.node import UNKNOWN_METHOD, RpcError
@@ -133,6 +135,15 @@ def test_the_manifest_names_everything() -> None:
     assert manifest["rpc_methods"] == sorted(
         f"hive-archon-{name}" for name in ("bind-cln", "bind-nostr", "health", "provision", "sign-message", "status")
     )
+
+
+def test_the_reference_names_every_method_option_and_domain() -> None:
+    reference = (Path(__file__).parents[3] / "docs/reference/cl-hive-archon.md").read_text("utf-8")
+    headings = re.findall(r"^### (hive-archon-\S+)(.*)$", reference, re.MULTILINE)
+    usages = {method.name: method.usage for method in SPEC.methods}
+    assert {name: text.strip(" `") for name, text in headings} == {**usages, SPEC.health_rpc: ""}
+    for name in (*(option.name for option in SPEC.options), *DOMAINS):
+        assert f"| `{name}` |" in reference
 
 
 def test_on_pipes_it_runs_degraded_while_lightningd_says_nothing_of_comms(tmp_path: Path) -> None:

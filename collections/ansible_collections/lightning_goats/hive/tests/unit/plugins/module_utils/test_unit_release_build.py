@@ -16,10 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from ansible_collections.lightning_goats.hive.plugins.module_utils import _release
-from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import ReleaseError, load_release
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _release, _release_pex
+from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import (
+    PLUGIN_KEYS,
+    ReleaseError,
+    load_release,
+)
 from ansible_collections.lightning_goats.hive.plugins.module_utils._release import Outcome, Settings, Wanted
-from signed_releases import signer
+from ansible_collections.lightning_goats.hive.plugins.module_utils._release_sources import read_sources
+from signed_releases import manifest, signer
 
 
 @pytest.fixture
@@ -143,23 +148,24 @@ def test_one_source_under_two_versions(released: Settings, plugins: Path) -> Non
     refused("source", released, Wanted(plugins / "good"), versions={"cl-hive": "0.2.0"})
 
 
-@pytest.mark.parametrize("damage", ["artifact", "manifest", "signature", "gone"])
-def test_a_damaged_release_is_built_again(released: Settings, plugins: Path, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["artifact", "manifest", "signature"])
+def test_a_damaged_release_is_not_taken_for_good(released: Settings, plugins: Path, damage: str) -> None:
+    names = {"artifact": artifact_of(released).name, "manifest": "manifest.json", "signature": "manifest.json.sig"}
+    path = artifact_of(released).with_name(names[damage])
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    outcome = build(released, Wanted(plugins / "good"), check_mode=True)
+    assert outcome.changed
+    assert outcome.releases[0]["reason"]
+
+
+def test_a_damaged_release_is_built_again(released: Settings, plugins: Path) -> None:
     before = digest_of(released)
-    directory = artifact_of(released).parent
-    if damage == "gone":
-        shutil.rmtree(directory)
-    else:
-        name = {"artifact": "hive-fixture-0.1.0.pex", "manifest": "manifest.json", "signature": "manifest.json.sig"}[
-            damage
-        ]
-        data = bytearray((directory / name).read_bytes())
-        data[len(data) // 2] ^= 1
-        (directory / name).write_bytes(data)
+    artifact_of(released).write_bytes(b"damaged")
     again = build(released, Wanted(plugins / "good")).releases[0]
-    assert again["changed"]
-    assert again["reason"]
-    assert again["digest"] == before
+    assert (again["changed"], again["digest"]) == (True, before)
+    assert digest_of(released) == before
 
 
 def test_an_expired_release_is_renewed_with_the_same_bytes(settings: Settings, plugins: Path) -> None:
@@ -253,27 +259,29 @@ def write_source(directory: Path, body: str, *, dependencies: str = "[]", script
         ("print('hello')", "its answer is not JSON"),
         ("print('{}')", "lacks conflicts"),
         ("import no_such_module", "No module named 'no_such_module'"),
+        ("import time; time.sleep(60)", "it gave no answer within 1 s"),
+        ("print(open(__file__ + '.json').read())", "it calls itself hive-fixture 0.1.0"),
     ],
 )
 def test_an_artifact_that_does_not_describe_itself_is_refused(
-    tmp_path: Path, settings: Settings, body: str, what: str
+    tmp_path: Path, plugins: Path, body: str, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = refused("describe", settings, Wanted(write_source(tmp_path / "odd", body)))
-    assert what in said
-    assert not list(settings.releases.glob("[!.]*"))
-
-
-def test_an_artifact_that_calls_itself_otherwise_is_refused(tmp_path: Path, settings: Settings, plugins: Path) -> None:
-    body = f"import sys; sys.path.insert(0, {str(plugins / 'src')!r}); import hive_fixture; f = hive_fixture.Fixture"
-    body += "; f.__init__ = lambda self: self.__dict__.update(version='0.1.0', database='x.db'); f().run()"
-    assert "it calls itself hive-fixture 0.1.0" in refused(
-        "describe", settings, Wanted(write_source(tmp_path / "odd", body))
-    )
+    monkeypatch.setattr(_release_pex, "DESCRIBE_SECONDS", 1 if "sleep" in body else 60)
+    sources = read_sources(plugins / "good", "", "0.2.0", {}, None, [])
+    artifact = tmp_path / "artifact"
+    artifact.write_text(body)
+    said = {key: value for key, value in manifest().items() if key in PLUGIN_KEYS}
+    artifact.with_name("artifact.json").write_text(json.dumps(said))
+    with pytest.raises(ReleaseError) as caught:
+        _release_pex.describe(sources, artifact, tmp_path / "cache")
+    assert caught.value.code == "describe"
+    assert what in str(caught.value)
 
 
 def test_one_bad_plugin_publishes_none(tmp_path: Path, settings: Settings, plugins: Path) -> None:
     bad = write_source(tmp_path / "odd", "print('hello')")
-    refused("describe", settings, Wanted(plugins / "good"), Wanted(bad))
+    said = refused("describe", settings, Wanted(plugins / "good"), Wanted(bad))
+    assert "The artifact of odd 0.1.0 does not describe itself" in said
     assert not list(settings.releases.glob("[!.]*"))
 
 
