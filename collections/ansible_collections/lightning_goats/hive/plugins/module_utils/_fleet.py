@@ -19,14 +19,16 @@ class Caller(Protocol):
 
 
 def membership(rpc: Caller) -> Json:
-    """``{"hive_id", "node_id", "members"}`` of this node; an empty hive_id when it is in no hive."""
+    """``{"hive_id", "node_id", "members", "refusal"}``; an empty hive_id when this node is in no hive."""
     status = rpc.call("hive-status")
     active = status.get("status") == "active"
+    request = status.get("join") or {}
     members = sorted(str(row["peer_id"]) for row in rpc.call("hive-members")["members"]) if active else []
     return {
         "hive_id": str(status.get("hive_id") or "") if active else "",
         "node_id": str(status["membership"]["pubkey"]),
         "members": members,
+        "refusal": str(request.get("reason") or "") if request.get("status") == "refused" else "",
     }
 
 
@@ -34,53 +36,35 @@ def invite(rpc: Caller, expected: list[str], check_mode: bool) -> Json:
     """Found a hive if this node is in none and issue a ticket for each expected node that is no member.
 
     Returns:
-        ``{"changed", "hive_id", "members", "tickets": {node id: ticket}, "issuer": {"node_id", "address"}}``.
+        ``{"changed", "hive_id", "node_id", "members", "tickets": {node id: ticket}}``.
     """
     found = membership(rpc)
     founded = not found["hive_id"]
     missing = [node for node in expected if node not in found["members"] and node != found["node_id"]]
     tickets: dict[str, str] = {}
-    if check_mode:
-        return {**found, "changed": founded or bool(missing), "tickets": tickets, "issuer": {}}
-    if founded:
-        rpc.call("hive-genesis")
-        found = membership(rpc)
-    for node in missing:
-        tickets[node] = str(rpc.call("hive-invite", {"valid_hours": 1, "peer_id": node})["ticket"])
-    issuer = {"node_id": found["node_id"], "address": address(rpc)} if tickets else {}
-    return {**found, "changed": founded or bool(tickets), "tickets": tickets, "issuer": issuer}
+    if not check_mode:
+        if founded:
+            rpc.call("hive-genesis")
+            found = membership(rpc)
+        for node in missing:
+            tickets[node] = str(rpc.call("hive-invite", {"valid_hours": 1, "peer_id": node})["ticket"])
+    return {**found, "changed": founded or bool(missing), "tickets": tickets}
 
 
-def address(rpc: Caller) -> str:
-    """Where lightningd listens for peers, as ``host:port``; "" when it does not say."""
-    info = rpc.call("getinfo")
-    for entry in [*(info.get("address") or []), *(info.get("binding") or [])]:
-        if entry.get("type") in ("ipv4", "ipv6", "dns") and entry.get("port"):
-            host = str(entry["address"])
-            return f"[{host}]:{entry['port']}" if ":" in host else f"{host}:{entry['port']}"
-    return ""
-
-
-def join(rpc: Caller, ticket: str, issuer: Json, timeout: float, check_mode: bool) -> Json:
+def join(rpc: Caller, ticket: str, timeout: float, check_mode: bool) -> Json:
     """Join with ``ticket`` unless this node is in a hive already, and wait until it is a member.
 
+    cl-hive itself connects to the issuer, asks, and asks again.
+
     Raises:
-        HiveError: the issuer did not admit this node within ``timeout`` seconds.
+        HiveError: the issuer refused, or did not admit this node within ``timeout`` seconds.
     """
     found = membership(rpc)
     if found["hive_id"] or check_mode:
         return {**found, "changed": not found["hive_id"]}
-    connect(rpc, issuer)
     rpc.call("hive-join", {"ticket": ticket})
     found = wait(rpc, [], timeout)
     return {**found, "changed": True}
-
-
-def connect(rpc: Caller, issuer: Json) -> None:
-    """A join request travels to the issuer as a peer message, so the two have to be connected."""
-    peers = rpc.call("listpeers", {"id": issuer["node_id"]})["peers"] if issuer.get("node_id") else []
-    if issuer.get("address") and not any(peer.get("connected") for peer in peers):
-        rpc.call("connect", [f"{issuer['node_id']}@{issuer['address']}"])
 
 
 def wait(rpc: Caller, expected: list[str], timeout: float) -> Json:
@@ -91,6 +75,10 @@ def wait(rpc: Caller, expected: list[str], timeout: float) -> Json:
         missing = [node for node in expected if node not in found["members"]]
         if found["hive_id"] and not missing:
             return {**found, "changed": False}
+        if found["refusal"]:
+            raise HiveError(
+                f"the hive refused this node ({found['refusal']}); put that right, then run again", "hive-refused"
+            )
         if time.monotonic() >= deadline:
             what = (
                 f"{len(missing)} members are missing ({missing[0][:16]}...)"

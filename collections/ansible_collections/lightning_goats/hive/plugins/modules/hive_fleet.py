@@ -34,10 +34,6 @@ options:
     description: The ticket to join with.
     type: str
     default: ""
-  issuer:
-    description: Who issued the ticket, as RV(issuer) of the call that did.
-    type: dict
-    default: {}
   timeout_seconds:
     description: How long to wait for admission and for all members.
     type: float
@@ -78,10 +74,6 @@ tickets:
   description: The ticket of each node that is not yet a member, by node id.
   type: dict
   returned: when O(state=invited)
-issuer:
-  description: The id of this node and where it listens for peers, when it issued a ticket.
-  type: dict
-  returned: when O(state=invited)
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -95,14 +87,13 @@ ARGUMENTS = {
     "state": {"type": "str", "choices": ["invited", "joined", "complete"], "required": True},
     "expected": {"type": "list", "elements": "str", "default": []},
     "ticket": {"type": "str", "default": "", "no_log": True},
-    "issuer": {"type": "dict", "default": {}},
     "timeout_seconds": {"type": "float", "default": 30.0},
 }
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec=ARGUMENTS, supports_check_mode=True, required_if=[("state", "joined", ["ticket", "issuer"])]
+        argument_spec=ARGUMENTS, supports_check_mode=True, required_if=[("state", "joined", ["ticket"])]
     )
     asked = module.params
     try:
@@ -111,7 +102,7 @@ def main() -> None:
         if asked["state"] == "invited":
             result = _fleet.invite(rpc, asked["expected"], module.check_mode)
         elif asked["state"] == "joined":
-            result = _fleet.join(rpc, asked["ticket"], asked["issuer"], asked["timeout_seconds"], module.check_mode)
+            result = _fleet.join(rpc, asked["ticket"], asked["timeout_seconds"], module.check_mode)
         else:
             result = _fleet.wait(rpc, asked["expected"], asked["timeout_seconds"])
     except HiveError as error:

@@ -16,7 +16,7 @@ class Node:
 
     def __init__(self, me: str, members: list[str] | None = None, admits: int = 2) -> None:
         self.me, self.members, self.admits = me, members or [], admits
-        self.connected = False
+        self.refusal = ""
         self.joining = False
         self.calls: list[str] = []
 
@@ -35,6 +35,7 @@ class Node:
             "status": "active" if active else "no_members",
             "hive_id": "hive_1" if active else None,
             "membership": {"pubkey": self.me},
+            "join": {"status": "refused", "reason": self.refusal} if self.refusal and self.joining else None,
         }
 
     def hive_members(self, params: Any) -> Json:
@@ -52,27 +53,12 @@ class Node:
         self.joining = True
         return {}
 
-    def getinfo(self, params: Any) -> Json:
-        return {
-            "address": [],
-            "binding": [{"type": "local socket"}, {"type": "ipv4", "address": "127.0.0.1", "port": 9}],
-        }
-
-    def listpeers(self, params: Any) -> Json:
-        return {"peers": [{"connected": self.connected}]}
-
-    def connect(self, params: Any) -> Json:
-        assert params == ["02a@127.0.0.1:9"]
-        self.connected = True
-        return {}
-
 
 def test_the_first_node_founds_and_invites() -> None:
     result = _fleet.invite(Node("02a"), ["02a", "02b", "02c"], check_mode=False)
     assert result["changed"]
     assert result["hive_id"] == "hive_1"
     assert result["tickets"] == {"02b": "ticket for 02b", "02c": "ticket for 02c"}
-    assert result["issuer"] == {"node_id": "02a", "address": "127.0.0.1:9"}
 
 
 def test_a_complete_hive_is_left_alone() -> None:
@@ -85,27 +71,32 @@ def test_a_complete_hive_is_left_alone() -> None:
 def test_check_mode_only_says_so() -> None:
     node = Node("02a")
     assert _fleet.invite(node, ["02b"], check_mode=True)["changed"]
-    assert _fleet.join(Node("02b"), "t", {"node_id": "02a"}, 1.0, check_mode=True)["changed"]
+    assert _fleet.join(Node("02b"), "t", 1.0, check_mode=True)["changed"]
     assert set(node.calls) == {"hive-status"}
 
 
-def test_joining_connects_first_and_waits_for_admission() -> None:
-    node = Node("02b")
-    result = _fleet.join(node, "t", {"node_id": "02a", "address": "127.0.0.1:9"}, 10.0, check_mode=False)
+def test_joining_waits_for_admission() -> None:
+    result = _fleet.join(Node("02b"), "t", 10.0, check_mode=False)
     assert result["changed"]
     assert result["members"] == ["02a", "02b"]
-    assert node.calls.index("connect") < node.calls.index("hive-join")
 
 
-def test_a_connected_member_neither_connects_nor_joins_again() -> None:
+def test_a_member_does_not_join_again() -> None:
     node = Node("02b", ["02a", "02b"])
-    assert not _fleet.join(node, "t", {"node_id": "02a", "address": "127.0.0.1:9"}, 1.0, check_mode=False)["changed"]
+    assert not _fleet.join(node, "t", 1.0, check_mode=False)["changed"]
     assert "hive-join" not in node.calls
+
+
+def test_a_refusal_is_told_at_once() -> None:
+    node = Node("02b", admits=10**9)
+    node.refusal = "ticket used up"
+    with pytest.raises(HiveError, match="ticket used up"):
+        _fleet.join(node, "t", 600.0, check_mode=False)
 
 
 def test_a_join_that_nobody_grants_says_what_to_do() -> None:
     with pytest.raises(HiveError, match="has not admitted it; look at hive-status"):
-        _fleet.join(Node("02b", admits=10**9), "t", {}, 0.2, check_mode=False)
+        _fleet.join(Node("02b", admits=10**9), "t", 0.2, check_mode=False)
 
 
 def test_a_missing_member_is_named() -> None:
