@@ -409,3 +409,17 @@ def test_a_bad_option_disables_it_with_the_reason(process: PluginProcess) -> Non
 def test_parameters_are_checked_by_their_model(plugin: tuple[HiveApplication, Call]) -> None:
     with pytest.raises(InvalidParamsError, match="unknown parameter: zz"):
         plugin[1]("hive-members", zz=1)
+
+
+def test_one_peer_cannot_fill_the_line(plugin: tuple[HiveApplication, Call]) -> None:
+    app, call = plugin
+    payload = frames.encode(1, {}).hex()
+    mine, others = ({"peer_id": peer, "payload": payload} for peer in (BRAVO, node_id("charlie")))
+    assert [app.admit_custommsg(mine) for _ in range(70)] == [True] * 64 + [False] * 6
+    assert app.admit_custommsg(others)
+    app.on_custommsg(mine)
+    assert app.admit_custommsg(mine)
+    assert not app.admit_custommsg(mine)
+    assert call("hive-status")["counters"]["dropped_flood"] == 7
+    for odd in ({}, {"peer_id": BRAVO}, {"peer_id": "x", "payload": payload}, {"peer_id": BRAVO, "payload": "0007"}):
+        assert not app.admit_custommsg(odd)

@@ -37,6 +37,9 @@ class Cli:
         reply: dict[str, Any] = json.loads(ended.stdout)
         return reply
 
+    def sibling(self, name: str) -> str:
+        return str(Path(sys.executable).parent / name)
+
     def start(self, **options: object) -> None:
         reply = self("plugin", subcommand="start", plugin=self.program, **options)
         assert "code" not in reply, reply
@@ -174,6 +177,34 @@ def test_all_restart_and_nothing_is_lost(trio: Trio) -> None:
     ticket = trio["alpha"]("hive-invite")["ticket"]
     trio["charlie"]("hive-join", ticket=ticket)
     wait_until(lambda: all_agree(trio, *NAMES), SECONDS, "the three nodes know the same again")
+
+
+def test_siblings_come_and_go_while_the_fleet_goes_on(trio: Trio) -> None:
+    alpha, bravo = trio["alpha"], trio["bravo"]
+    for sibling in ("cl-hive-comms", "cl-hive-archon"):
+        assert "code" not in bravo("plugin", subcommand="start", plugin=bravo.sibling(sibling))
+    wait_until(lambda: bravo("hive-status")["mode"] == "full", SECONDS, "bravo found its siblings")
+    assert bravo("hive-phase6-plugins")["warnings"] == []
+    before = alpha("hive-status")["sync"]["connected_members"]
+    assert before[bravo.id] is True
+    wait_until(lambda: bravo("hive-status")["signer"]["archon"] > 0, 2 * SECONDS, "archon has signed")
+    wait_until(lambda: all_agree(trio, *NAMES), SECONDS, "the others believe archon's signature")
+    key = bravo("hive-client-identity")["pubkey"]
+    unmapped = bravo("hive-inject-packet", payload='{"type":"HELLO","payload":{}}', pubkey="00" * 32)
+    assert unmapped["code"] == 6106
+    mapped = bravo("hive-inject-packet", payload='{"type":"HELLO","payload":{}}', pubkey=key)
+    assert mapped == {"result": "queued", "source": "nostr", "sender": bravo.id}
+    assert "dropped_signature" not in alpha("hive-status")["counters"]
+    for sibling in ("cl-hive-archon", "cl-hive-comms"):
+        assert "code" not in bravo("plugin", subcommand="stop", plugin=bravo.sibling(sibling))
+    wait_until(lambda: bravo("hive-status")["mode"] == "monolith", SECONDS, "bravo noticed that they are gone")
+    signed = bravo("hive-status")["signer"]["node"]
+    ticket = alpha("hive-invite")["ticket"]
+    assert bravo("hive-leave")["status"] == "left"
+    assert bravo("hive-status")["signer"]["node"] > signed
+    wait_until(lambda: len(alpha.members()) == 2, SECONDS, "alpha believed the node's own signature")
+    bravo("hive-join", ticket=ticket)
+    wait_until(lambda: all_agree(trio, *NAMES), SECONDS, "bravo is back")
 
 
 def test_nobody_logged_a_defect(trio: Trio) -> None:

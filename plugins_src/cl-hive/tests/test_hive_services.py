@@ -14,7 +14,7 @@ from cl_hive.protocol.registry import MessageSpec, Rate
 from cl_hive.services import vpn
 from cl_hive.services.gossip import RELAY_TTL, reason_to_speak, relayed
 from cl_hive.services.lightning import Lightning
-from cl_hive.services.limits import Counters, RateLimiter
+from cl_hive.services.limits import Counters, RateLimiter, Waiting
 from cl_hive.services.signing import Signer
 from cl_hive.services.sync import pages
 from cl_hive.storage import outbox as outbox_store
@@ -75,6 +75,18 @@ def test_memory_is_bounded() -> None:
         limiter.allow(key, Rate(1, 10))
     assert limiter.allow("a", Rate(1, 10))  # forgotten
     assert not limiter.allow("d", Rate(1, 10))
+
+
+def test_waiting_messages_are_counted_and_lost_ones_forgotten() -> None:
+    clock = Clock()
+    waiting = Waiting(2, clock)
+    assert [waiting.enter(peer) for peer in "aaab"] == [True, True, False, True]
+    waiting.leave("a")
+    waiting.leave("nobody")
+    assert [waiting.enter("a"), waiting.enter("a")] == [True, False]
+    clock.time = 60
+    assert waiting.enter("a")
+    assert waiting.refused == 2
 
 
 def test_counters_are_sorted() -> None:

@@ -96,7 +96,7 @@ SPEC = PluginSpec[Demo](
     database_option="demo-db-path",
     health_rpc="demo-health",
     key_files=("demo.secrets",),
-    subscriptions=(Subscription("custommsg", hear),),
+    subscriptions=(Subscription("custommsg", hear, lambda app, payload: payload.get("peer_id") != "flooder"),),
     hooks=(Hook("peer_connected", answer),),
 )
 

@@ -147,6 +147,7 @@ def test_notifications_in_order_and_a_bad_one_does_no_harm(plugin: PluginProcess
     plugin.start()
     plugin.notify("custommsg", {"peer_id": "p1"})
     plugin.notify("custommsg", {"no": "peer"})
+    plugin.notify("custommsg", {"peer_id": "flooder"})
     plugin.notify("custommsg", {"peer_id": "p2"})
     plugin.notify("unknown", {"x": 1})
 

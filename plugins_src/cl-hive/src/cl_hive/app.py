@@ -15,6 +15,7 @@ from hive_kit.health import Check
 from cl_hive.options import Settings
 from cl_hive.protocol import fields, frames
 from cl_hive.services.lightning import Lightning
+from cl_hive.services.limits import Waiting
 from cl_hive.services.siblings import ARCHON, COMMS, Siblings
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ T = TypeVar("T")
 TICK_SECONDS: Final = 2.0
 COMMAND_SECONDS: Final = 60.0
 LASTING_SECONDS: Final = 1800
+# A FULL_SYNC of the largest hive comes in a few parts; whoever has more than this waiting is flooding.
+WAITING_PER_PEER: Final = 64
+_PREFIX: Final = frames.MAGIC.hex()
 
 
 class HiveApplication(Application):
@@ -39,6 +43,7 @@ class HiveApplication(Application):
         self.settings = Settings(context.options)
         self.siblings = Siblings(comms=context.siblings[COMMS], archon=context.siblings[ARCHON])
         self.lightning = Lightning(context.node)
+        self.waiting = Waiting(WAITING_PER_PEER, context.clock)
         self._hive: Hive | None = None
         self._making = threading.Lock()
         self._problem = ""
@@ -130,14 +135,19 @@ class HiveApplication(Application):
 
     # -- what lightningd tells, on the event thread --------------------------------------------------------------------
 
-    def on_custommsg(self, payload: dict[str, Any]) -> None:
-        """A custom message of a peer: ours, or another plugin's."""
+    def admit_custommsg(self, payload: dict[str, Any]) -> bool:
+        """Whether a custom message is ours, and not one too many of its peer. Asked on the thread that reads."""
         peer_id, text = payload.get("peer_id"), payload.get("payload")
-        prefix = frames.MAGIC.hex()
-        if not fields.is_pubkey(peer_id) or not isinstance(text, str) or not text.startswith(prefix):
-            return
-        data = bytes.fromhex(text)
-        self._guarded(lambda: self.hive.receive(str(peer_id), data))
+        if not isinstance(text, str) or not text.startswith(_PREFIX) or not fields.is_pubkey(peer_id):
+            return False
+        return len(text) <= 2 * frames.MAX_BYTES and self.waiting.enter(str(peer_id))
+
+    def on_custommsg(self, payload: dict[str, Any]) -> None:
+        """A custom message of a peer, after `admit_custommsg`."""
+        peer_id = str(payload["peer_id"])
+        self.waiting.leave(peer_id)
+        data = bytes.fromhex(payload["payload"])
+        self._guarded(lambda: self.hive.receive(peer_id, data))
 
     def on_connect(self, payload: dict[str, Any]) -> None:
         """A peer connected."""

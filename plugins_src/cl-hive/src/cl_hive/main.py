@@ -30,7 +30,7 @@ SPEC: Final[PluginSpec[HiveApplication]] = PluginSpec(
     ),
     # The notification, not the hook of the same name: lightningd waits for nobody's answer to it.
     subscriptions=(
-        Subscription("custommsg", HiveApplication.on_custommsg),
+        Subscription("custommsg", HiveApplication.on_custommsg, HiveApplication.admit_custommsg),
         Subscription("connect", HiveApplication.on_connect),
         Subscription("disconnect", HiveApplication.on_disconnect),
         Subscription("plugin_started", HiveApplication.on_plugins_changed),

@@ -120,10 +120,13 @@ class Subscription(Generic[A]):
     Args:
         topic: for example "custommsg".
         handler: gets (application, payload); the payload is what stands under the topic's own name.
+        admit: asked first, on the thread that reads from lightningd, so it must be instant: False drops the
+            notification. For topics that a stranger can flood.
     """
 
     topic: str
     handler: Callable[[A, Json], None]
+    admit: Callable[[A, Json], bool] | None = None
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,8 @@ class Runtime(Generic[A]):
         app, context, subscription = self.app, self._context, self._subscriptions.get(topic)
         if app is None or context is None or subscription is None:
             return
+        if subscription.admit is not None and not subscription.admit(app, payload):
+            return
         try:
             future = context.workers.events.submit(lambda: subscription.handler(app, payload))
         except HiveError:

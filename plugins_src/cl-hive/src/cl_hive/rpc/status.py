@@ -57,7 +57,7 @@ def status(app: HiveApplication, _: NoParams) -> _JSON:
             "connected_members": hive.sync.view(),
         },
         "outbox": hive.outbox.counts(),
-        "counters": hive.counters.as_dict(),
+        "counters": {**hive.counters.as_dict(), "dropped_flood": app.waiting.refused},
         "options_without_effect": list(DECLARED_ONLY),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from typing import Final
@@ -32,6 +33,41 @@ class RateLimiter:
         while len(self._times) > self._max_keys:
             self._times.popitem(last=False)
         return True
+
+
+class Waiting:
+    """How many messages of each peer wait to be handled, so that one peer cannot fill the line. Thread-safe."""
+
+    def __init__(self, limit: int, clock: Callable[[], float], seconds: float = 60.0) -> None:
+        """Args: limit: of waiting messages of one peer. seconds: after which a message is taken for lost on the way."""
+        self._limit = limit
+        self._clock = clock
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._waiting: dict[str, deque[float]] = {}
+        self.refused = 0
+
+    def enter(self, peer_id: str) -> bool:
+        """Count one more for the peer, unless too many of it wait already."""
+        now = self._clock()
+        with self._lock:
+            times = self._waiting.setdefault(peer_id, deque())
+            while times and not times[0] <= now < times[0] + self._seconds:
+                times.popleft()
+            if len(times) >= self._limit:
+                self.refused += 1
+                return False
+            times.append(now)
+            return True
+
+    def leave(self, peer_id: str) -> None:
+        """One of the peer's messages is being handled."""
+        with self._lock:
+            times = self._waiting.get(peer_id, deque())
+            if times:
+                times.popleft()
+            if not times:
+                self._waiting.pop(peer_id, None)
 
 
 class Counters:
