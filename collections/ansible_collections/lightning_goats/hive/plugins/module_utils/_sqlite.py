@@ -218,3 +218,44 @@ def tables(connection: sqlite3.Connection, schema: str = "main") -> list[str]:
 def quoted(name: str) -> str:
     """Return an identifier as SQL takes it literally."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def losses(present: Path, older: Path, owner: Owner) -> dict[str, dict[str, int]]:
+    """Return, per table, how many rows there are now, in the older copy, and now but not in the copy (lost or changed).
+
+    An empty answer means that the present database cannot be read.
+    """
+    import sqlite3  # imported late, as above
+
+    try:
+        connection = open_read_only(present, owner)
+    except HiveError:
+        return {}
+    try:
+        with acting_as(owner):
+            connection.execute("ATTACH ? AS older", (f"{older.as_uri()}?mode=ro&immutable=1",))
+            there = set(tables(connection, "older"))
+            found: dict[str, dict[str, int]] = {}
+            for name in tables(connection):
+                found[name] = _loss_of(connection, name, name in there)
+            return found
+    except sqlite3.DatabaseError:
+        return {}
+    finally:
+        connection.close()
+
+
+def _loss_of(connection: sqlite3.Connection, name: str, there: bool) -> dict[str, int]:
+    table = quoted(name)
+    now = int(connection.execute(f"SELECT count(*) FROM main.{table}").fetchone()[0])
+    if not there:
+        return {"now": now, "then": 0, "lost": now}
+    then = int(connection.execute(f"SELECT count(*) FROM older.{table}").fetchone()[0])
+    columns = [
+        [str(row[1]) for row in connection.execute(f"PRAGMA {schema}.table_info({table})")]
+        for schema in ("main", "older")
+    ]
+    if columns[0] != columns[1]:
+        return {"now": now, "then": then, "lost": now}
+    query = f"SELECT count(*) FROM (SELECT * FROM main.{table} EXCEPT SELECT * FROM older.{table})"
+    return {"now": now, "then": then, "lost": int(connection.execute(query).fetchone()[0])}

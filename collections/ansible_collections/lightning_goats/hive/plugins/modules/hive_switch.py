@@ -94,7 +94,7 @@ options:
     default: {}
     suboptions:
       getmanifest:
-        description: A plugin's answer to getmanifest, by default 5.
+        description: A plugin's answer to getmanifest, by default 10.
         type: float
       init:
         description: A plugin's answer to init, by default 30.
@@ -112,7 +112,7 @@ options:
         description: Until all plugins of lightningd are active, by default 60.
         type: float
       validate:
-        description: lightningd's reading of the new configuration, by default 20.
+        description: lightningd's reading of the new configuration, by default 30.
         type: float
       engine:
         description: Waiting for another engine on this node, by default 120.

@@ -18,6 +18,7 @@ FILES = (
     "_slots",
     "_sqlite",
     "_engine",
+    "_engine.aside",
     "_engine.backups",
     "_engine.builtins",
     "_engine.bundle",

@@ -66,9 +66,9 @@ class Forward:
             recent = recent_backup(self.node, seen, self.request.backup_max_age_seconds)
             self.backup = recent or take_backup(self.node, seen, wanted)
             outcome.update(id=self.backup["id"], reused=self.backup["reused"])
-        self._arm()
+        self.arm()
 
-    def _arm(self) -> None:
+    def arm(self) -> None:
         """Have the switch undone by itself from now on, unless it is confirmed in time."""
         archive, digest = engine_archive()
         seconds = self.request.deadman_seconds
@@ -113,7 +113,7 @@ class Forward:
             session.lightningd.prove_same()
         if session.txn.phase == "switched":
             # Taken up again after it was complete: the controller gets its full time to confirm.
-            self._arm()
+            self.arm()
             return
         with self.record.step(Step.SWITCHED):
             pass

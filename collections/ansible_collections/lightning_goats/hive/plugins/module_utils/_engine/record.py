@@ -15,7 +15,7 @@ from .node import Node
 from .processes import Identity
 from .steps import Step, failpoint
 
-TOUCHING = {Step.STOP, Step.START, Step.CLEAR, Step.WRITE, Step.RESTART}
+TOUCHING = {Step.STOP, Step.START, Step.CLEAR, Step.WRITE, Step.RESTART, Step.DATA}
 
 
 class Record:

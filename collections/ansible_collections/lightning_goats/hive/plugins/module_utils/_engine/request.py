@@ -14,13 +14,13 @@ STATES = ("switched", "confirmed", "reverted", "rolled_back")
 class Timeouts:
     """Seconds that each part of a switch may take."""
 
-    getmanifest: float = 5.0
+    getmanifest: float = 10.0
     init: float = 30.0
     stop: float = 10.0
     rpc: float = 15.0
     healthy: float = 5.0
     ready: float = 60.0
-    validate: float = 20.0
+    validate: float = 30.0
     engine: float = 120.0
 
     @classmethod

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .. import _config
 from .._slots import SHORT, find_slot
+from .aside import put_back
 from .errors import HiveError, NodeDownError, RpcTimeoutError
 from .guard import Look, Manifests, look, ours_running
 from .lightningd import Lightningd
@@ -159,6 +160,9 @@ class Revert:
             right = find_slot(self.node, name, item["digest"]).inside(self.node) if item else ""
             if ours_running(self.machine, listed, name) != [right] or not self._runs_as_before(name):
                 self.plugins.stop(name, seen, Step.REVERT_STOP)
+        if self.txn.data.get("aside"):
+            with self.record.step(Step.REVERT_DATA):
+                put_back(self.node, str(self.txn.data["aside"]))
         listed = self.machine.plugins()
         for name in sorted(previous, key=order):
             item = previous[name]
@@ -169,6 +173,8 @@ class Revert:
 
     def _runs_as_before(self, name: str) -> bool:
         """Whether the plugin at the right path was not started with the new options by this transaction."""
+        if self.txn.data.get("aside"):
+            return self.record.started_since_stop(name, Step.REVERT_START) is not None
         if self.record.last("intent", Step.START, name) is None:
             return True
         return self.record.started_since_stop(name, Step.REVERT_START) is not None or self.lightningd.replaced

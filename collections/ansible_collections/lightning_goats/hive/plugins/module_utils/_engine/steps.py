@@ -21,12 +21,14 @@ class Step(str, enum.Enum):
     CLEAR = "clear"
     WRITE = "write"
     RESTART = "restart"
+    DATA = "data"
     VERIFY = "verify"
     SWITCHED = "switched"
     CONFIRM = "confirm"
     REVERT = "revert"
     REVERT_WRITE = "revert-write"
     REVERT_STOP = "revert-stop"
+    REVERT_DATA = "revert-data"
     REVERT_START = "revert-start"
     REVERT_CLEAR = "revert-clear"
     REVERT_VERIFY = "revert-verify"
@@ -49,12 +51,14 @@ FORWARD_STEPS = (
     Step.SWITCHED,
 )
 CONFIRM_STEPS = (Step.CONFIRM, Step.DISARM, Step.UNLOCK)
+RESTORE_STEPS = (Step.GUARD, Step.BACKUP, Step.ARM, Step.STOP, Step.DATA, Step.START, Step.VERIFY, *CONFIRM_STEPS)
 REVERT_STEPS = (
     Step.REVERT,
     Step.REVERT_WRITE,
-    Step.REVERT_STOP,
-    Step.REVERT_START,
     Step.REVERT_CLEAR,
+    Step.REVERT_STOP,
+    Step.REVERT_DATA,
+    Step.REVERT_START,
     Step.REVERT_VERIFY,
     Step.REVERTED,
     Step.DISARM,
