@@ -25,8 +25,8 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._release_whee
 
 # pyln-proto asks for this repackaging of coincurve, which would install over the very files of coincurve itself.
 EXCLUDED = ("coincurve-cp314-fix",)
-# An artifact that has not told what it is by then never will.
-DESCRIBE_SECONDS = 60
+# Seconds are enough; but the first start unpacks it, and machines that build may be busy.
+DESCRIBE_SECONDS = 300
 
 
 def join(sources: Sources, wheels: list[Path], targets: list[Target], artifact: Path, cache: Path) -> None:
