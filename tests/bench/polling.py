@@ -1,0 +1,56 @@
+"""Ask a plugin something every 10 ms and see for how long nobody answered."""
+
+from __future__ import annotations
+
+import threading
+import time
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.errors import HiveError
+from ansible_collections.lightning_goats.hive.plugins.module_utils._rpc import Rpc
+
+PERIOD_SECONDS = 0.010
+
+
+class Poller:
+    """Polls `method` on the socket of a node inside a `with` block.
+
+    Attributes:
+        answers: (when, version) of every good answer, in seconds of `time.perf_counter`.
+    """
+
+    def __init__(self, socket: Path, method: str) -> None:
+        self._socket, self._method = socket, method
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._poll, daemon=True)
+        self.answers: list[tuple[float, str]] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end.set()
+        self._thread.join(10)
+
+    def _poll(self) -> None:
+        rpc = Rpc(self._socket, timeout=5.0)
+        while not self._end.wait(PERIOD_SECONDS):
+            try:
+                answer: dict[str, Any] = rpc.call(self._method)
+            except HiveError:
+                continue
+            self.answers.append((time.perf_counter(), str(answer.get("version", ""))))
+        rpc.close()
+
+    @property
+    def longest_gap_ms(self) -> float:
+        """The longest time between two good answers, in milliseconds, less the period of polling."""
+        times = [when for when, _ in self.answers]
+        gap = max((after - before for before, after in pairwise(times)), default=float("inf"))
+        return max(0.0, (gap - PERIOD_SECONDS) * 1000)
