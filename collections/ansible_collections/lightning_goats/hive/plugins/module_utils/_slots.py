@@ -204,7 +204,7 @@ def _unpack(node: Node, runtime: Runtime, manifest: dict[str, Any], target: Path
         "PEX_PYTHON_PATH": node.python,
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    done = runtime.run(argv, BUILD_SECONDS, env=env)
+    done = runtime.build(argv, BUILD_SECONDS, env)
     if done.rc != 0 or not (target / str(manifest["entry"])).is_file():
         reason = (done.err.strip() or done.out.strip() or f"exit status {done.rc}").splitlines()[-1][:300]
         if "No space left" in done.err:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from .errors import HiveError
 from .node import Node
 from .processes import Identity, alive, arguments, identity
+
+DOCKER_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,9 @@ class Runtime:
 
     def run(self, argv: list[str], timeout: float, env: dict[str, str] | None = None, cwd: Path | None = None) -> Done:
         """Run a command beside lightningd; a command that does not end in time is killed with all its children."""
-        environment = {**os.environ, **(env or {})}
+        return self._execute(self.command(argv, env or {}), timeout, {**os.environ, **(env or {})}, cwd)
+
+    def _execute(self, argv: list[str], timeout: float, environment: dict[str, str], cwd: Path | None = None) -> Done:
         owner = self.node.owner
         rights: dict[str, Any] = (
             {"user": owner.uid, "group": owner.gid, "extra_groups": []} if owner.foreign and self.as_owner else {}
@@ -49,7 +54,7 @@ class Runtime:
         started = time.monotonic()
         try:
             process = subprocess.Popen(
-                self.command(argv, env or {}),
+                argv,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -73,6 +78,10 @@ class Runtime:
         return Done(rc, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"), time.monotonic() - started)
 
     as_owner = True
+
+    def build(self, argv: list[str], timeout: float, env: dict[str, str]) -> Done:
+        """Run a command that writes slots, with the interpreter and the paths that lightningd has."""
+        return self.run(argv, timeout, env=env)
 
     def start_command(self, argv: list[str]) -> list[str]:
         """Return what starts lightningd again, run on this machine."""
@@ -170,6 +179,33 @@ class DockerRuntime(Runtime):
         options = [word for key, value in env.items() for word in ("--env", f"{key}={value}")]
         user = ["--user", f"{owner.uid}:{owner.gid}"]
         return [*self.node.docker_cli, "exec", *user, *options, self.node.container, *argv]
+
+    def build(self, argv: list[str], timeout: float, env: dict[str, str]) -> Done:
+        """Run the command in a container of its own, of the same image.
+
+        lightningd's container sees the slots read-only and no releases at all; the builder may write slots and nothing
+        else, and has no network.
+        """
+        node = self.node
+        docker, here = list(node.docker_cli), dict(os.environ)
+        image = self._execute([*docker, "inspect", "--format", "{{.Image}}", node.container], DOCKER_SECONDS, here)
+        if image.rc != 0:
+            raise HiveError(
+                f"there is no container {node.container} on the host of {node.name} "
+                f"({image.err.strip() or 'docker hangs'}); set hive_container",
+                "bad-node",
+            )
+        name = f"hive-build-{uuid.uuid4().hex[:12]}"
+        options = ["--rm", "--name", name, "--network", "none", "--cap-drop", "ALL", "--read-only", "--tmpfs", "/tmp"]
+        options += ["--user", f"{node.owner.uid}:{node.owner.gid}", "--entrypoint", argv[0]]
+        for path, mode in ((node.slots_dir, "rw"), (node.state_dir / "tmp", "rw"), (node.releases_dir, "ro")):
+            options += ["--volume", f"{path}:{node.to_inside(path)}:{mode}"]
+        options += [word for key, value in env.items() for word in ("--env", f"{key}={value}")]
+        done = self._execute([*docker, "run", *options, image.out.strip(), *argv[1:]], timeout, here)
+        if done.rc is None:
+            # Only the client was killed; the container would go on writing.
+            self._execute([*docker, "rm", "--force", name], DOCKER_SECONDS, here)
+        return done
 
     def start_command(self, argv: list[str]) -> list[str]:
         return [*self.node.docker_cli, "start", self.node.container]
