@@ -16,7 +16,17 @@ from hive_sandbox.backend import NodeFile, SandboxError, running_pid, session_me
 from hive_sandbox.fleet import NAMES, Fleet, node_name
 
 REPOSITORY = Path(__file__).parent.parent.parent
-ECHO = str(Path(__file__).parent / "plugins" / "echo.py")
+# A plugin that answers getmanifest and init, and then does not mind the end of its stdin.
+STUBBORN = r"""#!/bin/sh
+answer() {
+    read -r line; read -r blank
+    id=$(echo "$line" | sed 's/.*"id":"\([^"]*\)".*/\1/')
+    printf '{"jsonrpc":"2.0","id":"%s","result":%s}\n\n' "$id" "$1"
+}
+answer '{"options":[],"rpcmethods":[],"dynamic":true}'
+answer '{}'
+exec sleep 600
+"""
 
 
 @pytest.fixture
@@ -114,13 +124,7 @@ class TestDown:
 
     def test_a_plugin_that_stays_behind_goes_too(self, fleet: Fleet, tmp_path: Path) -> None:
         stubborn = tmp_path / "stubborn.sh"
-        stubborn.write_text(
-            '#!/bin/sh\nread line\nread blank\nid=$(echo "$line" | sed \'s/.*"id":"\\([^"]*\\)".*/\\1/\')\n'
-            'printf \'{"jsonrpc":"2.0","id":"%s","result":{"options":[],"rpcmethods":[],"dynamic":true}}\\n\\n\' "$id"\n'
-            'read line\nid=$(echo "$line" | sed \'s/.*"id":"\\([^"]*\\)".*/\\1/\')\n'
-            'printf \'{"jsonrpc":"2.0","id":"%s","result":{}}\\n\\n\' "$id"\nexec sleep 600\n',
-            encoding="utf-8",
-        )
+        stubborn.write_text(STUBBORN, encoding="utf-8")
         stubborn.chmod(0o755)
         fleet.up(1, "fake")
         (alpha,) = fleet.nodes()

@@ -158,9 +158,8 @@ class TestChannels:
         scid = open_channel(one, two)
         for node in pair:
             assert node.stop() == 0
-        port = two.rpc  # the address of the second must be the one the first remembers
-        del port
-        two.options = ("--addr=127.0.0.1:" + _port(one),)
+        # The first has to find the second where it was.
+        two.options = (f"--addr=127.0.0.1:{_remembered_port(one)}",)
         for node in pair:
             node.start()
         wait_until(lambda: one.rpc("listpeers")["peers"][0]["connected"], 10, "they are connected again")
@@ -182,7 +181,7 @@ class TestChannels:
         assert peer["fee_proportional_millionths"] == 123
 
 
-def _port(node: FakeNode) -> str:
+def _remembered_port(node: FakeNode) -> str:
     """Return the port under which a stopped node remembers its only peer."""
     import sqlite3
 

@@ -230,7 +230,8 @@ class TestCalls:
         )
         hook = minimal(tmp_path / "hook.py", special, hooks=[{"name": "rpc_command"}])
         running.rpc("plugin", ["start", hook])
-        assert running.rpc("listfunds") == ({"mine": True} if answer == "return" else {"peers": []})
+        expected: dict[str, Any] = {"mine": True} if answer == "return" else {"peers": []}
+        assert running.rpc("listfunds") == expected
         assert "id" in running.rpc("getinfo")
 
     def test_a_hook_that_hangs_stops_everything_until_it_dies(self, running: FakeNode, tmp_path: Path) -> None:

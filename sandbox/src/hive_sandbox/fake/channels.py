@@ -268,15 +268,16 @@ class Channels:
             return
         own = self.node.keys.node_id
         nodes = sorted((own, channel.peer_id))
-        now = int(time.time())
-        base = {"short_channel_id": channel.short_channel_id, "timestamp": now}
+        direction = direction_of(own, channel.peer_id)
+        scid = channel.short_channel_id
+        base = {"short_channel_id": scid, "timestamp": self.node.graph.next_timestamp(scid, direction)}
         self.node.graph.add(
             [
                 {"kind": "channel", **base, "timestamp": 0, "nodes": nodes, "amount_msat": channel.total_msat},
                 {
                     "kind": "update",
                     **base,
-                    "direction": direction_of(own, channel.peer_id),
+                    "direction": direction,
                     "active": True,
                     **channel.local.listed(),
                 },

@@ -68,6 +68,11 @@ class Graph:
         store[key] = item
         return True
 
+    def next_timestamp(self, scid: str, direction: int) -> int:
+        """Return a time for a new update of a channel: now, but later than that of the last one."""
+        last = self.updates.get((scid, direction))
+        return max(int(time.time()), last["timestamp"] + 1 if last else 0)
+
     def knows(self, node_id: str) -> bool:
         """Whether a node is in the graph, by a channel of its own."""
         return any(node_id in channel["nodes"] for channel in self.channels.values())

@@ -105,9 +105,10 @@ class RpcServer:
         """Return the whole reply to a request, after the rpc_command hook has had its say."""
         identifier = request.message.raw("id") or "null"
         try:
-            if request.method != "sandbox-fault":
-                await self.node.faults.hold_rpc()
-            decided = await self._ask_hook(request)
+            decided = None
+            if not request.method.startswith("sandbox-"):
+                await self._misbehave(request.method)
+                decided = await self._ask_hook(request)
             if decided is not None:
                 return f'{{"jsonrpc":"2.0","id":{identifier},{decided}}}'
             plugin = self.node.plugins.method_owner(request.method)
@@ -120,6 +121,12 @@ class RpcServer:
                 self.node.log.info("lightningd", f"JSON COMMAND {request.method}: {error.message}")
             return _error(identifier, error)
         return f'{{"jsonrpc":"2.0","id":{identifier},"result":{dumps(result)}}}'
+
+    async def _misbehave(self, method: str) -> None:
+        faults = self.node.faults
+        if faults.has("die-on-command") and faults.active["die-on-command"].get("command") == method:
+            self.node.die()
+        await faults.hold_rpc()
 
     async def run(self, request: Request) -> dict[str, Any]:
         """Do a built-in command.
