@@ -196,4 +196,6 @@ class HiveApplication(Application):
 
     def _rebound(self, plugin: str, present: bool) -> None:
         self.context.log.info("%s is %s: mode %s", plugin, "here" if present else "gone", self.mode)
+        if self._hive is not None:
+            self.enqueue(lambda hive: hive.look_soon())
         self.wake()

@@ -188,6 +188,10 @@ class Hive:
         if self._is_due("prune", PRUNE_SECONDS):
             self.outbox.prune(self._now())
 
+    def look_soon(self) -> None:
+        """Look at the own node with the next tick: something about it has changed."""
+        self._due.pop("look", None)
+
     def refresh(self) -> None:
         """Gossip this node's state when it changed."""
         if self.gossip.refresh(self._connected):
