@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flows.flow_fleet import Fleet, Shelf
+from flows.flow_fleet import ROOT, Fleet, Shelf
 
 
 @pytest.fixture(scope="session")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    """Two good releases of the fixture plugin, and one for each way to be bad."""
-    built = Shelf(tmp_path_factory.mktemp("shelf"))
+def shelf() -> Shelf:
+    """Two good releases of the fixture plugin, and one for each way to be bad.
+
+    Kept between sessions: a release made from the same sources is taken as it is.
+    """
+    built = Shelf(ROOT / ".cache/flows")
     built.build(
         ("good", "0.1.0"),
         ("good", "0.1.1"),
@@ -35,6 +38,16 @@ def own_shelf(shelf: Shelf, tmp_path: Path) -> Shelf:
     shutil.copytree(shelf.releases, tmp_path / "shelf/releases")
     shutil.copytree(shelf.directory / "keys", tmp_path / "shelf/keys")
     return Shelf(tmp_path / "shelf")
+
+
+@pytest.fixture(scope="module")
+def running(shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """One node that runs 0.1.0, for the tests of a module that leave it as it is."""
+    fleet = Fleet(tmp_path_factory.mktemp("running"), shelf)
+    fleet.up(1)
+    fleet.good("rollout")
+    yield fleet
+    fleet.down()
 
 
 @pytest.fixture

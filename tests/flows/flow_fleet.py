@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -67,6 +69,51 @@ class Outcome:
         lines = [line.strip() for line in self.text.splitlines() if words in line]
         assert lines, f"nothing says {words!r} in:\n{self.text}"
         return lines[0]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A playbook under way."""
+
+    process: subprocess.Popen[bytes]
+    output: Path
+
+    @property
+    def text(self) -> str:
+        """What it has printed so far."""
+        return self.output.read_text(encoding="utf-8")
+
+    def end(self) -> Outcome:
+        """Wait for its end."""
+        return Outcome(self.process.wait(timeout=240), self.text)
+
+    def kill(self) -> None:
+        """Kill it with everything it started, as a power cut would; what outlives it by design is left alone."""
+        family = descendants(self.process.pid)
+        for pid in [self.process.pid, *family]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(timeout=30)
+
+    def kill_group(self) -> None:
+        """Kill its process group: Ansible's workers have sessions of their own and finish what they are at."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(timeout=30)
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below `pid`. A daemon has another parent and is not among them."""
+    parents: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            fields = path.read_text(encoding="utf-8").rpartition(")")[2].split()
+            parents.setdefault(int(fields[1]), []).append(int(path.parent.name))
+    found, queue = [], [pid]
+    while queue:
+        children = parents.get(queue.pop(), [])
+        found += children
+        queue += children
+    return found
 
 
 @dataclass
@@ -173,6 +220,20 @@ class Fleet:
             timeout=240,
         )
         return Outcome(done.returncode, done.stdout)
+
+    def start(self, playbook: str, **variables: Any) -> Running:
+        """Start a playbook and come back at once; its output goes to a file."""
+        output = self.root / f"run{len(list(self.root.glob('run*.txt')))}.txt"
+        with output.open("w", encoding="utf-8") as file:
+            process = subprocess.Popen(
+                self.command(playbook, variables),
+                cwd=ROOT,
+                env=self.environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return Running(process, output)
 
     def good(self, playbook: str, *arguments: str, **variables: Any) -> Outcome:
         """Run a playbook that has to end well."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +15,6 @@ from flows.flow_fleet import PLUGIN, Fleet, Shelf
 
 def stack(version: str = "0.1.0", name: str = PLUGIN, **options: Any) -> list[dict[str, Any]]:
     return [{"name": name, "version": version, "options": options}]
-
-
-@pytest.fixture
-def running(one_node: Fleet) -> Fleet:
-    """One node that runs 0.1.0."""
-    one_node.good("rollout")
-    return one_node
 
 
 def refused(fleet: Fleet, *words: str, **variables: Any) -> str:
@@ -36,19 +30,26 @@ def refused(fleet: Fleet, *words: str, **variables: Any) -> str:
     return sentence
 
 
-def test_wrong_inventory(one_node: Fleet) -> None:
-    (one_node.inventory / "hosts.yml").write_text("somebody_else:\n  hosts:\n    mail:\n")
-    outcome = one_node.bad("rollout")
+@pytest.fixture
+def nobody(shelf: Shelf, tmp_path: Path) -> Fleet:
+    """An inventory and no nodes."""
+    fleet = Fleet(tmp_path, shelf)
+    fleet.inventory.mkdir()
+    return fleet
+
+
+def test_wrong_inventory(nobody: Fleet) -> None:
+    (nobody.inventory / "hosts.yml").write_text("somebody_else:\n  hosts:\n    mail:\n")
+    outcome = nobody.bad("rollout")
     assert "has no host in group hive_nodes" in outcome.sentence("name the right one with -i")
 
 
-def test_no_inventory_at_all(one_node: Fleet) -> None:
-    (one_node.inventory / "hosts.yml").unlink()
-    assert "has no host in group hive_nodes" in one_node.bad("rollout").text
+def test_no_inventory_at_all(nobody: Fleet) -> None:
+    assert "has no host in group hive_nodes" in nobody.bad("rollout").text
 
 
-def test_variable_of_the_wrong_type(one_node: Fleet) -> None:
-    outcome = one_node.bad("rollout", hive_soak_seconds="a while")
+def test_variable_of_the_wrong_type(running: Fleet) -> None:
+    outcome = running.bad("rollout", hive_soak_seconds="a while")
     assert "hive_soak_seconds" in outcome.text
 
 
@@ -70,34 +71,34 @@ def test_a_stack_that_cannot_run(running: Fleet, wanted: list[dict[str, Any]], w
     refused(running, *words, hive_stack=wanted)
 
 
-def test_a_flipped_byte(start_fleet: Callable[..., Fleet], own_shelf: Shelf) -> None:
-    fleet = start_fleet(1, shelf=own_shelf)
-    fleet.good("rollout")
+def at(shelf: Shelf) -> dict[str, Any]:
+    """Variables that take the newer release from another shelf."""
+    place = {"hive_releases_dir": str(shelf.releases), "hive_allowed_signers": str(shelf.signers)}
+    return {**place, "hive_stack": stack("0.1.1")}
+
+
+def test_a_flipped_byte(running: Fleet, own_shelf: Shelf) -> None:
     artifact = own_shelf.releases / PLUGIN / "0.1.1" / f"{PLUGIN}-0.1.1.pex"
     content = bytearray(artifact.read_bytes())
     content[len(content) // 2] ^= 1
     artifact.write_bytes(content)
-    refused(fleet, "the file was damaged or changed", "take the release again", hive_stack=stack("0.1.1"))
+    refused(running, "was damaged or changed", "take the release again", **at(own_shelf))
 
 
-def test_the_signature_of_a_stranger(start_fleet: Callable[..., Fleet], own_shelf: Shelf) -> None:
-    fleet = start_fleet(1, shelf=own_shelf)
-    fleet.good("rollout")
+def test_the_signature_of_a_stranger(running: Fleet, own_shelf: Shelf) -> None:
     directory = own_shelf.releases / PLUGIN / "0.1.1"
     (directory / "manifest.json.sig").unlink()
     stranger = signed_releases.signer(own_shelf.directory / "stranger")
     _release_keys.sign(directory / "manifest.json", stranger)
-    refused(fleet, "was not made by a key of", "refuse this release, or add the key", hive_stack=stack("0.1.1"))
+    refused(running, "was not made by a key of", "add the key if you trust it", **at(own_shelf))
 
 
-def test_a_manifest_changed_after_it_was_signed(start_fleet: Callable[..., Fleet], own_shelf: Shelf) -> None:
-    fleet = start_fleet(1, shelf=own_shelf)
-    fleet.good("rollout")
+def test_a_manifest_changed_after_it_was_signed(running: Fleet, own_shelf: Shelf) -> None:
     path = own_shelf.releases / PLUGIN / "0.1.1/manifest.json"
     content = json.loads(path.read_bytes())
     content["start_order"] = 99
     path.write_bytes(_manifest.canonical(content))
-    refused(fleet, "was changed after it was signed", hive_stack=stack("0.1.1"))
+    refused(running, "was changed after it was signed", **at(own_shelf))
 
 
 def test_an_rpc_name_that_is_taken(running: Fleet) -> None:
@@ -106,7 +107,10 @@ def test_an_rpc_name_that_is_taken(running: Fleet) -> None:
 
 def test_a_node_that_is_still_syncing(running: Fleet) -> None:
     running.fault("alpha", "unsynced")
-    refused(running, "is still syncing at height", "run again when it has caught up", hive_stack=stack("0.1.1"))
+    try:
+        refused(running, "is still syncing at height", "run again when it has caught up", hive_stack=stack("0.1.1"))
+    finally:
+        running.fault("alpha", "clear")
 
 
 def test_a_full_disk(running: Fleet) -> None:
@@ -115,7 +119,10 @@ def test_a_full_disk(running: Fleet) -> None:
 
 def test_an_expiring_payment(running: Fleet) -> None:
     running.fault("alpha", "htlc-expiring")
-    refused(running, "expires in", hive_stack=stack("0.1.1"), hive_htlc_margin_blocks=1000)
+    try:
+        refused(running, "expires in", hive_stack=stack("0.1.1"), hive_htlc_margin_blocks=1000)
+    finally:
+        running.fault("alpha", "clear")
 
 
 def test_a_stopped_lightningd(one_node: Fleet) -> None:
@@ -140,10 +147,11 @@ def test_an_unreachable_node_keeps_the_others_as_they_are(start_fleet: Callable[
 
 
 def test_a_second_run_beside_a_first(running: Fleet) -> None:
-    """The note of a run whose process lives; this test's own stands in for it."""
+    """The note of a run whose process lives; process 1 stands in for it."""
     from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan_marker
 
     marker = _plan_marker.path_for(running.reports, "flows")
     _plan_marker.write(marker, "r0", 1)
     refused(running, "Rollout r0 of this fleet is under way here", hive_stack=stack("0.1.1"))
     assert marker.exists()
+    _plan_marker.remove(marker)
