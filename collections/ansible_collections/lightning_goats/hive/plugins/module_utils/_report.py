@@ -77,6 +77,9 @@ def outcome(facts: Facts, nodes: Mapping[str, Json]) -> str:
         return "refused"
     results = {node["result"] for node in nodes.values()}
     if facts.failed:
+        # What broke before the first switch changed nothing that runs.
+        if plan["changes"] and not facts.switches:
+            return "refused"
         return "reverted" if "reverted" in results and not results & {"failed", "unreachable"} else "failed"
     if not facts.final:
         return "running"

@@ -155,6 +155,12 @@ def test_a_run_that_broke_before_the_plan_is_refused_with_its_reason() -> None:
     assert (report["result"], report["reasons"]) == ("refused", ["no python there"])
 
 
+def test_a_failure_before_the_first_switch_changed_nothing() -> None:
+    report = _report.build(facts(final=False, failed=True, failures={"bravo": "the disk is full"}))
+    assert (report["result"], report["reasons"]) == ("refused", ["the disk is full"])
+    assert {node["result"] for node in report["nodes"].values()} == {"untouched"}
+
+
 def test_in_the_middle_the_run_is_under_way() -> None:
     report = _report.build(facts(final=False, switches={"alpha": switched()}))
     assert (report["result"], report["finished_at"], report["nodes"]["alpha"]["result"]) == (
