@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ._engine.errors import HiveError
-from ._engine.files import canonical, make_dir, read_json, remove_tree, sync_dir, write_atomic
+from ._engine.files import canonical, make_dir, read_json, remove_tree, write_atomic
 from ._engine.node import Node
 from ._engine.runtimes import Runtime
 
-MARKER = ".slot.json"
 SHORT = 12
 BUILD_SECONDS = 300.0
 SELF_DESCRIPTION = "--hive-manifest"
@@ -62,11 +61,17 @@ def release_path(node: Node, digest: str) -> Path:
     return node.releases_dir / digest
 
 
-def load_slot(path: Path) -> Slot:
-    """Read one slot directory; one without a readable marker is incomplete."""
-    marker = read_json(path / MARKER)
+def marker_path(node: Node, name: str, digest: str) -> Path:
+    """Return what makes a directory a slot; it lies where lightningd's user, who owns the slots, cannot write."""
+    return node.state_dir / "markers" / name / f"{digest[:SHORT]}.json"
+
+
+def load_slot(node: Node, name: str, digest: str) -> Slot:
+    """Read one slot, named by the beginning of its digest or all of it; one without a marker is incomplete."""
+    path = slot_path(node, name, digest)
+    marker = read_json(marker_path(node, name, digest))
     if not isinstance(marker, dict) or not isinstance(marker.get("manifest"), dict):
-        return Slot(path.parent.name, "", "", path, False, {})
+        return Slot(name, "", "", path, False, {})
     manifest = marker["manifest"]
     return Slot(
         name=str(manifest["name"]),
@@ -87,7 +92,7 @@ def list_slots(node: Node) -> list[Slot]:
     found = []
     for plugin in sorted(node.slots_dir.iterdir()):
         if plugin.is_dir():
-            found += [load_slot(path) for path in sorted(plugin.iterdir()) if path.is_dir()]
+            found += [load_slot(node, plugin.name, path.name) for path in sorted(plugin.iterdir()) if path.is_dir()]
     return found
 
 
@@ -97,7 +102,7 @@ def find_slot(node: Node, name: str, digest: str) -> Slot:
     Raises:
         HiveError: it is not there, not finished, or of another release whose digest begins alike.
     """
-    slot = load_slot(slot_path(node, name, digest))
+    slot = load_slot(node, name, digest)
     if not slot.complete or slot.digest != digest:
         raise HiveError(
             f"{node.name} has no finished slot of {name} {digest[:SHORT]}; stage the release first (rollout.yml "
@@ -115,7 +120,7 @@ def _walk(root: Path, below: str = "") -> Iterator[tuple[str, os.stat_result, st
         found = sorted(listing, key=lambda item: item.name)
     for item in found:
         relative = f"{below}/{item.name}" if below else item.name
-        if item.name == "__pycache__" or relative == MARKER:
+        if item.name == "__pycache__":
             continue
         facts = item.stat(follow_symlinks=False)
         if stat.S_ISDIR(facts.st_mode):
@@ -162,14 +167,15 @@ def verify_slot(slot: Slot) -> None:
 def build_slot(node: Node, runtime: Runtime, manifest: dict[str, Any]) -> Slot:
     """Unpack an accepted release into its slot; an unfinished slot of an earlier try is removed first.
 
-    The virtual environment is made at its final path, because its scripts name that path; the marker, written last,
-    makes
-    it a slot. So a crash at any moment leaves something that is plainly unfinished.
+    The virtual environment is made at its final path, because its scripts name that path. The marker, written last,
+    makes it a slot; so a crash at any moment leaves something that is plainly unfinished.
     """
     name, digest = str(manifest["name"]), str(manifest["artifact"]["sha256"])
-    target = slot_path(node, name, digest)
+    target, mark = slot_path(node, name, digest), marker_path(node, name, digest)
     owner = node.owner
-    make_dir(target.parent, owner)
+    make_dir(target.parent, owner, 0o755)
+    if mark.exists():
+        mark.unlink()
     remove_tree(target)
     scratch = node.state_dir / "tmp" / f"pex-{digest[:SHORT]}"
     make_dir(scratch, owner)
@@ -190,9 +196,9 @@ def build_slot(node: Node, runtime: Runtime, manifest: dict[str, Any]) -> Slot:
         "tree_digest": tree_digest(target),
     }
     os.sync()
-    write_atomic(target / MARKER, canonical(marker), owner)
-    sync_dir(target.parent)
-    return load_slot(target)
+    make_dir(mark.parent, node.keeper)
+    write_atomic(mark, canonical(marker), node.keeper)
+    return load_slot(node, name, digest)
 
 
 def _unpack(node: Node, runtime: Runtime, manifest: dict[str, Any], target: Path, scratch: Path) -> None:

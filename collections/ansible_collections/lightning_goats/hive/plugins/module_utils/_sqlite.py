@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._engine.errors import HiveError
-from ._engine.files import Owner, acting_as
+from ._engine.files import Owner
 
 if TYPE_CHECKING:
     import sqlite3
@@ -20,25 +21,35 @@ BARRIER_TRIES = 50
 
 
 def open_read_only(path: Path, owner: Owner) -> sqlite3.Connection:
-    """Open a database for reading, with the rights of its owner, so that files beside it stay the plugin's.
+    """Open a database for reading. What SQLite makes beside it goes to the database's owner, also when root opens it.
 
     Raises:
-        HiveError: it is missing or no database.
+        HiveError: it is missing, no database, or not the plugin's own file.
     """
     import sqlite3  # imported late: most calls never open a database
 
-    with acting_as(owner):
-        try:
-            connection = sqlite3.connect(
-                f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS, isolation_level=None
-            )
-            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
-        except sqlite3.Error as error:
-            raise HiveError(
-                f"{path} cannot be read as a database ({error}); restore it from a backup set (restore.yml)",
-                "bad-database",
-            ) from error
+    refuse_strange(path, owner)
+    try:
+        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+    except sqlite3.Error as error:
+        raise HiveError(
+            f"{path} cannot be read as a database ({error}); restore it from a backup set (restore.yml)",
+            "bad-database",
+        ) from error
     return connection
+
+
+def refuse_strange(path: Path, owner: Owner) -> None:
+    """Refuse links and files of somebody else: root must not carry a stranger's secrets into a backup."""
+    try:
+        facts = path.lstat()
+    except OSError as error:
+        raise HiveError(
+            f"{path} cannot be looked at ({error.strerror}); run as its owner or as root", "bad-database"
+        ) from error
+    if not stat.S_ISREG(facts.st_mode) or facts.st_uid not in (owner.uid, 0):
+        raise HiveError(f"{path} is not a plain file of lightningd's user; find out who put it there", "strange-file")
 
 
 def user_version(path: Path, owner: Owner) -> int | None:
@@ -100,13 +111,12 @@ def _read_patiently(connection: sqlite3.Connection, query: str) -> Any:
 def capture(targets: dict[str, tuple[Path, Path]], owner: Owner) -> dict[str, float]:
     """Copy several live databases as they are at one moment, without holding up their writers.
 
-    For that moment all of them are locked for writing, and only for as long as it takes to open a snapshot of each:
-    readers
-    do not stop writers in WAL mode. Then every snapshot is copied in a single step, which a writer cannot make start
-    again.
+    For that moment all of them are locked for writing, only for as long as it takes to open a snapshot of each: in WAL
+    mode readers do not stop writers. Then every snapshot is copied in one step, which no writer can make start anew.
 
     Args:
         targets: per name, source and destination; the destination's directory exists.
+        owner: whose files the sources must be.
 
     Returns:
         `barrier_ms`, how long writers were kept waiting; `copy_ms`, how long the copies took.
@@ -118,9 +128,9 @@ def capture(targets: dict[str, tuple[Path, Path]], owner: Owner) -> dict[str, fl
     try:
         for name, (source, _) in targets.items():
             sources[name] = open_read_only(source, owner)
-        barrier = _barrier([source for source, _ in targets.values()], list(sources.values()), owner)
+        barrier = _barrier([source for source, _ in targets.values()], list(sources.values()))
         for name, (_, target) in targets.items():
-            _copy(sources[name], target, owner)
+            _copy(sources[name], target)
     except sqlite3.Error as error:
         raise HiveError(
             f"a database cannot be copied: {error}; see that its disk has room and is writable", "backup-failed"
@@ -131,12 +141,11 @@ def capture(targets: dict[str, tuple[Path, Path]], owner: Owner) -> dict[str, fl
     return {"barrier_ms": round(barrier * 1000, 3), "copy_ms": round((time.monotonic() - started) * 1000, 1)}
 
 
-def _barrier(paths: list[Path], readers: list[sqlite3.Connection], owner: Owner) -> float:
+def _barrier(paths: list[Path], readers: list[sqlite3.Connection]) -> float:
     """Open a snapshot on every reader at one moment; return for how long writers had to wait, in seconds.
 
-    Where a writer is in the middle of something long, waiting with the other databases locked would hold up their
-    writers:
-    then everything is let go and tried again, and after a while the snapshots are taken one by one.
+    Where a writer is in the middle of something long, waiting for it with the other databases locked would hold up
+    their writers: then all is let go and tried again, and after a while the snapshots are taken one by one.
     """
     import sqlite3  # imported late, as above
 
@@ -144,16 +153,15 @@ def _barrier(paths: list[Path], readers: list[sqlite3.Connection], owner: Owner)
         writers: list[sqlite3.Connection] = []
         started = time.monotonic()
         try:
-            with acting_as(owner):
-                for path in paths if len(paths) > 1 and attempt < BARRIER_TRIES - 1 else []:
-                    writer = sqlite3.connect(
-                        f"{path.as_uri()}?mode=rw", uri=True, timeout=BARRIER_SECONDS, isolation_level=None
-                    )
-                    writers.append(writer)
-                    writer.execute("BEGIN IMMEDIATE")
-                for reader in readers:
-                    reader.execute("BEGIN")
-                    reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            for path in paths if len(paths) > 1 and attempt < BARRIER_TRIES - 1 else []:
+                writer = sqlite3.connect(
+                    f"{path.as_uri()}?mode=rw", uri=True, timeout=BARRIER_SECONDS, isolation_level=None
+                )
+                writers.append(writer)
+                writer.execute("BEGIN IMMEDIATE")
+            for reader in readers:
+                reader.execute("BEGIN")
+                reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
             return time.monotonic() - started
         except sqlite3.OperationalError:
             for reader in readers:
@@ -169,22 +177,21 @@ def _barrier(paths: list[Path], readers: list[sqlite3.Connection], owner: Owner)
     )
 
 
-def _copy(source: sqlite3.Connection, target: Path, owner: Owner) -> None:
+def _copy(source: sqlite3.Connection, target: Path) -> None:
     import sqlite3  # imported late, as above
 
-    with acting_as(owner):
-        handle = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    handle = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        copy = sqlite3.connect(target, isolation_level=None)
         try:
-            copy = sqlite3.connect(target, isolation_level=None)
-            try:
-                copy.execute("PRAGMA synchronous = OFF")
-                source.backup(copy, pages=-1)
-                copy.execute("PRAGMA journal_mode = DELETE")
-            finally:
-                copy.close()
-            os.fsync(handle)
+            copy.execute("PRAGMA synchronous = OFF")
+            source.backup(copy, pages=-1)
+            copy.execute("PRAGMA journal_mode = DELETE")
         finally:
-            os.close(handle)
+            copy.close()
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def check_copy(path: Path) -> dict[str, Any]:
@@ -232,13 +239,12 @@ def losses(present: Path, older: Path, owner: Owner) -> dict[str, dict[str, int]
     except HiveError:
         return {}
     try:
-        with acting_as(owner):
-            connection.execute("ATTACH ? AS older", (f"{older.as_uri()}?mode=ro&immutable=1",))
-            there = set(tables(connection, "older"))
-            found: dict[str, dict[str, int]] = {}
-            for name in tables(connection):
-                found[name] = _loss_of(connection, name, name in there)
-            return found
+        connection.execute("ATTACH ? AS older", (f"{older.as_uri()}?mode=ro&immutable=1",))
+        there = set(tables(connection, "older"))
+        found: dict[str, dict[str, int]] = {}
+        for name in tables(connection):
+            found[name] = _loss_of(connection, name, name in there)
+        return found
     except sqlite3.DatabaseError:
         return {}
     finally:

@@ -118,9 +118,9 @@ def work(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     backup = recent_backup(node, seen, parameters["max_age_seconds"])
     changed = backup is None
     if changed and not check_mode:
-        with engine_lock(node.state_dir, node.owner, LOCK_SECONDS):
+        with engine_lock(node, LOCK_SECONDS):
             backup = take_backup(node, seen, BackupRequest(parameters["reason"], parameters["keep"]))
-            Journal(node.journal_file, node.owner).append(
+            Journal(node.journal_file, node.keeper).append(
                 "backup",
                 {
                     "id": backup["id"],

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import HiveError
-from .files import acting_as, canonical, disk_error, make_dir, read_json, sync_dir, write_atomic
+from .files import Owner, canonical, disk_error, make_dir, read_json, sync_dir, write_atomic
 from .node import Node
 
 COMPANIONS = ("-wal", "-shm", "-journal")
@@ -42,17 +42,17 @@ def swap(node: Node, name: str, swaps: list[Swap]) -> None:
         if FORBIDDEN & set(item.target.parts):
             raise HiveError(f"{item.target} is lightningd's own and is never restored by this tool", "forbidden")
     folder = aside_dir(node, name)
-    make_dir(folder, node.owner)
+    make_dir(folder, node.keeper)
     if read_json(folder / LISTING) is None:
         targets = [str(path) for item in swaps for path in family(item)]
         listing = {target: f"{number:03d}-{Path(target).name}" for number, target in enumerate(targets)}
-        write_atomic(folder / LISTING, canonical(listing), node.owner)
+        write_atomic(folder / LISTING, canonical(listing), node.keeper)
     if not (folder / PLACED).exists():
         for target, kept in read_json(folder / LISTING).items():
             if Path(target).exists() and not (folder / kept).exists():
                 move(Path(target), folder / kept, node)
         # From here on what stands at a place that had nothing to put aside was put there by us.
-        write_atomic(folder / PLACED, b"{}", node.owner)
+        write_atomic(folder / PLACED, b"{}", node.keeper)
     for item in swaps:
         place(item, node)
 
@@ -68,7 +68,7 @@ def move(path: Path, kept: Path, node: Node) -> None:
     try:
         path.rename(kept)
     except OSError:
-        copy_durably(path, kept, path.stat().st_mode & 0o777, node)
+        copy_durably(path, kept, path.stat().st_mode & 0o777, node.keeper)
         path.unlink()
     sync_dir(kept.parent)
     sync_dir(path.parent)
@@ -80,12 +80,12 @@ def place(item: Swap, node: Node) -> None:
         if path.exists():
             path.unlink()
     fresh = item.target.with_name(f".{item.target.name}.hive-restore")
-    copy_durably(item.source, fresh, item.mode, node)
+    copy_durably(item.source, fresh, item.mode, node.owner)
     fresh.replace(item.target)
     sync_dir(item.target.parent)
 
 
-def copy_durably(source: Path, target: Path, mode: int, node: Node) -> None:
+def copy_durably(source: Path, target: Path, mode: int, owner: Owner) -> None:
     """Copy a file and sync it."""
     try:
         if target.exists():
@@ -95,8 +95,8 @@ def copy_durably(source: Path, target: Path, mode: int, node: Node) -> None:
             shutil.copyfileobj(original, copy, 1 << 20)
             copy.flush()
             os.fchmod(copy.fileno(), mode)
-            if node.owner.foreign:
-                os.fchown(copy.fileno(), node.owner.uid, node.owner.gid)
+            if owner.foreign:
+                os.fchown(copy.fileno(), owner.uid, owner.gid)
             os.fsync(copy.fileno())
     except OSError as error:
         raise disk_error(error, target) from error
@@ -113,7 +113,7 @@ def put_back(node: Node, name: str) -> None:
         if kept.exists():
             # A copy, so that being interrupted here and called again finds the same thing to do.
             fresh = path.with_name(f".{path.name}.hive-restore")
-            copy_durably(kept, fresh, kept.stat().st_mode & 0o777, node)
+            copy_durably(kept, fresh, kept.stat().st_mode & 0o777, node.owner)
             fresh.replace(path)
         elif (folder / PLACED).exists() and path.exists():
             path.unlink()
@@ -122,7 +122,6 @@ def put_back(node: Node, name: str) -> None:
 
 def leave_note(node: Node, database: Path, facts: dict[str, object]) -> None:
     """Tell the plugin, beside its database, that its data is older than the world, so that it holds back."""
-    with acting_as(node.owner):
-        write_atomic(
-            database.with_name(database.name + ".restored"), json.dumps(facts, sort_keys=True).encode(), node.owner
-        )
+    write_atomic(
+        database.with_name(database.name + ".restored"), json.dumps(facts, sort_keys=True).encode(), node.owner
+    )

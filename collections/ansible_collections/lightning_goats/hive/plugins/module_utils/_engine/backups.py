@@ -57,7 +57,7 @@ def take_backup(node: Node, seen: Look, request: BackupRequest) -> dict[str, Any
         HiveError: something cannot be read or written; earlier sets are untouched.
     """
     started = time.monotonic()
-    owner = node.owner
+    owner = node.keeper
     name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{stack_digest(seen.stack)[:8]}-{os.urandom(2).hex()}"
     partial = node.backups_dir / f".partial-{name}"
     make_dir(partial, owner)
@@ -90,7 +90,7 @@ def take_backup(node: Node, seen: Look, request: BackupRequest) -> dict[str, Any
 
 
 def _fill(node: Node, seen: Look, partial: Path, request: BackupRequest) -> dict[str, Any]:
-    owner = node.owner
+    owner = node.keeper
     chosen = sources(node, seen)
     configs = options_of(seen.configs)
     databases = {name: database_path(node, slot.manifest, configs) for name, slot in chosen.items()}
@@ -99,7 +99,7 @@ def _fill(node: Node, seen: Look, partial: Path, request: BackupRequest) -> dict
     for name, path in present.items():
         make_dir(partial / name, owner)
         targets[name] = (path, partial / name / path.name)
-    captured = capture(targets, owner)
+    captured = capture(targets, node.owner)
     facts: dict[str, Any] = {}
     for name, (path, copy) in targets.items():
         facts[name] = {"file": f"{name}/{copy.name}", "source": str(path), **check_copy(copy)}

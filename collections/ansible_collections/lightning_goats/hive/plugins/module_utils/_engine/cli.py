@@ -64,7 +64,7 @@ def request_for(node: Node, rollout: str) -> Request:
 
 def status(node: Node) -> dict[str, Any]:
     """Return the open transaction in short."""
-    txn = Journal(node.journal_file, node.owner).state().transaction
+    txn = Journal(node.journal_file, node.keeper).state().transaction
     return {
         "transaction": txn.id if txn else None,
         "phase": txn.phase if txn else None,
@@ -74,7 +74,7 @@ def status(node: Node) -> dict[str, Any]:
 
 def still_open(node: Node, txn: str) -> bool:
     """Whether the transaction has neither been confirmed nor undone."""
-    found = Journal(node.journal_file, node.owner).state().transaction
+    found = Journal(node.journal_file, node.keeper).state().transaction
     return found is not None and found.id == txn
 
 

@@ -27,8 +27,8 @@ def install_engine(node: Node, archive: bytes, digest: str) -> Path:
     """Write the engine's archive where the dead-man runs it from; a finished one stays as it is."""
     path = node.state_dir / "engine" / digest / "hive-engine.pyz"
     if not path.is_file():
-        make_dir(path.parent, node.owner)
-        write_atomic(path, archive, node.owner)
+        make_dir(path.parent, node.keeper)
+        write_atomic(path, archive, node.keeper)
         sync_dir(path.parent.parent)
     return path
 
@@ -54,12 +54,12 @@ def arm(node: Node, runtime: Runtime, archive: Path, txn: str, deadline: float) 
     if scheduler:
         unit = f"{UNIT}-{txn}-{int(deadline)}"
         facts.update(kind="systemd", unit=unit)
-        write_atomic(path, canonical(facts), node.owner)
+        write_atomic(path, canonical(facts), node.keeper)
         _schedule(scheduler, unit, arguments, max(1.0, deadline - time.time()))
         return facts
     facts.update(kind="process", pid=0)
-    write_atomic(path, canonical(facts), node.owner)
-    _detach([*arguments, "--deadline", repr(deadline)], node.owner)
+    write_atomic(path, canonical(facts), node.keeper)
+    _detach([*arguments, "--deadline", repr(deadline)], node.keeper)
     waited = time.monotonic() + ARMED_SECONDS
     while True:
         found = read_json(path)
@@ -164,7 +164,7 @@ def announce(node: Node, txn: str, deadline: float) -> bool:
         return False
     who = identity(os.getpid())
     facts.update(pid=os.getpid(), started=who.started if who else 0)
-    write_atomic(path, canonical(facts), node.owner)
+    write_atomic(path, canonical(facts), node.keeper)
     return True
 
 

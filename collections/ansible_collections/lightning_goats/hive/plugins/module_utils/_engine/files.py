@@ -6,8 +6,6 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +59,8 @@ def write_atomic(path: Path, content: bytes, owner: Owner, mode: int = 0o600) ->
     """Replace `path` by `content`: a reader, or a machine after a power cut, sees the old or the new whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+        with_cleanup(temporary)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         try:
             os.fchmod(handle, mode)
             if owner.foreign:
@@ -89,7 +88,7 @@ def with_cleanup(path: Path) -> None:
 
 def disk_error(error: OSError, path: Path) -> HiveError:
     """Say in one sentence what the operating system said about `path`."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return HiveError(
             f"the disk of {path.parent} is full; free some space and run again", "disk-full", path=str(path)
         )
@@ -134,18 +133,3 @@ def remove_tree(path: Path) -> None:
 
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, onerror=make_writable)
-
-
-@contextmanager
-def acting_as(owner: Owner) -> Iterator[None]:
-    """Open files with the rights of `owner`, so that what SQLite creates beside a database belongs to its plugin."""
-    if not owner.foreign:
-        yield
-        return
-    os.setegid(owner.gid)
-    os.seteuid(owner.uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)

@@ -11,23 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from .errors import HiveError
-from .files import Owner, canonical, make_dir, read_json, sync_dir, write_atomic
+from .files import Owner, canonical, read_json, sync_dir, write_atomic
+from .node import Node
 
 LockFacts = dict[str, Any]
 
 
 @contextmanager
-def engine_lock(state_dir: Path, owner: Owner, seconds: float) -> Iterator[None]:
+def engine_lock(node: Node, seconds: float) -> Iterator[None]:
     """Let one engine work at a time; the kernel frees it when the process ends, however it ends.
 
     Raises:
         HiveError: another engine still works after `seconds`.
     """
-    make_dir(state_dir, owner)
-    handle = os.open(state_dir / "engine.flock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    node.prepare()
+    handle = os.open(node.state_dir / "engine.flock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        if owner.foreign:
-            os.fchown(handle, owner.uid, owner.gid)
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -36,7 +35,7 @@ def engine_lock(state_dir: Path, owner: Owner, seconds: float) -> Iterator[None]
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise HiveError(
-                        f"another engine has been at work in {state_dir} for {seconds:g} s; wait until it has "
+                        f"another engine has been at work in {node.state_dir} for {seconds:g} s; wait until it has "
                         "finished and run again",
                         "busy",
                     ) from None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import HiveError
-from .files import Owner
+from .files import Owner, make_dir
 
 RUNTIMES = ("process", "systemd", "docker")
 
@@ -161,6 +161,20 @@ class Node:
                 f"user {self.user!r} or group {self.group!r} does not exist on {self.name}", "bad-node"
             ) from None
         return Owner(uid, gid)
+
+    @property
+    def keeper(self) -> Owner:
+        """Whoever runs the engine owns what it relies on: root must not trust what a plugin could have written."""
+        return Owner(os.geteuid(), os.getegid())
+
+    def prepare(self) -> None:
+        """Make the engine's directories: slots and scratch belong to lightningd's user, the rest to the keeper."""
+        # Only where lightningd's user is another one must it be let through, to its slots.
+        make_dir(self.state_dir, self.keeper, 0o711 if self.owner.foreign else 0o700)
+        make_dir(self.releases_dir, self.keeper, 0o755)
+        make_dir(self.slots_dir, self.owner, 0o755)
+        make_dir(self.state_dir / "tmp", self.owner)
+        make_dir(self.backups_dir, self.keeper)
 
     def _mounts(self) -> list[tuple[str, str]]:
         pairs = []

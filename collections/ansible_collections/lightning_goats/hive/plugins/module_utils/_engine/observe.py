@@ -145,7 +145,7 @@ class Observer:
 
     def _journal(self) -> tuple[State, Journal | None]:
         try:
-            journal = Journal(self.node.journal_file, self.node.owner)
+            journal = Journal(self.node.journal_file, self.node.keeper)
         except HiveError as error:
             self.problem(error.code, error.message)
             return State(), None

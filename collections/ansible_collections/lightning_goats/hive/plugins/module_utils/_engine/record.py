@@ -92,8 +92,8 @@ class Record:
 
     def keep_baseline(self, facts: dict[str, Any]) -> None:
         """Keep facts that are too long for the journal, or secret, until the transaction has ended."""
-        make_dir(self._baseline_file.parent, self.node.owner)
-        write_atomic(self._baseline_file, canonical(facts), self.node.owner)
+        make_dir(self._baseline_file.parent, self.node.keeper)
+        write_atomic(self._baseline_file, canonical(facts), self.node.keeper)
 
     def baseline(self) -> dict[str, Any]:
         """Return what was kept; empty when nothing was."""

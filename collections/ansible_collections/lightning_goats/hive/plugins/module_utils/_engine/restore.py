@@ -97,7 +97,9 @@ class Restore(Switch):
         if not self.wanted.apply or self.request.check_mode:
             return self.result(self.request.check_mode and self.wanted.apply, "planned", seen.stack, **facts)
         if fence and self.wanted.phrase != self.phrase:
-            refusal = f"{fence[0]}; when that is what you want, run again with -e 'hive_restore_phrase=\"{self.phrase}\"'"
+            refusal = (
+                f"{fence[0]}; when that is what you want, run again with -e 'hive_restore_phrase=\"{self.phrase}\"'"
+            )
             error = self._fail(HiveError(refusal, "fenced"), "refused", seen.stack, reverted=False)
             error.data.update(facts)
             raise error

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import _manifest
-from .._slots import SHORT, Slot, build_slot, load_slot, release_path, slot_path, verify_slot
+from .._slots import SHORT, Slot, build_slot, load_slot, release_path, verify_slot
 from .errors import HiveError
 from .files import disk_error, make_dir, remove_tree, sync_dir, write_atomic
 from .journal import Journal, State
@@ -63,7 +63,7 @@ def stage(node: Node, wanted: list[Wanted], signers: str, check_mode: bool) -> O
     outcome = Outcome()
     open_work: list[Wanted] = []
     for item in wanted:
-        slot = load_slot(slot_path(node, item.name, item.digest))
+        slot = load_slot(node, item.name, item.digest)
         if slot.complete and slot.digest == item.digest and release_path(node, item.digest).is_dir():
             verify_slot(slot)
             outcome.slots.append(slot)
@@ -77,16 +77,16 @@ def stage(node: Node, wanted: list[Wanted], signers: str, check_mode: bool) -> O
         return outcome
     ready = [item for item in open_work if item.digest not in outcome.missing]
     if ready:
-        with engine_lock(node.state_dir, node.owner, LOCK_SECONDS):
+        with engine_lock(node, LOCK_SECONDS):
             _work(node, ready, signers, outcome)
     return outcome
 
 
 def _work(node: Node, ready: list[Wanted], signers: str, outcome: Outcome) -> None:
-    journal = Journal(node.journal_file, node.owner)
+    journal = Journal(node.journal_file, node.keeper)
     runtime = runtime_of(node)
     signers_file = node.state_dir / "allowed_signers"
-    write_atomic(signers_file, signers.encode(), node.owner)
+    write_atomic(signers_file, signers.encode(), node.keeper)
     manifests = [_accept(node, item, signers_file, journal, outcome) for item in ready]
     _check_python(node, runtime, manifests)
     with ThreadPoolExecutor(BUILDERS) as pool:
@@ -131,7 +131,7 @@ def _import(node: Node, item: Wanted, signers_file: Path, state: State) -> None:
     assert item.incoming is not None
     partial = node.releases_dir / f".partial-{item.digest[:SHORT]}-{os.getpid()}"
     remove_tree(partial)
-    make_dir(partial, node.owner)
+    make_dir(partial, node.keeper, 0o755)
     try:
         _copy_files(item.incoming, partial, node)
         release = _manifest.load_release(partial, signers_file, item.name, item.version, item.digest, now=time.time())
@@ -164,9 +164,7 @@ def _copy_files(source: Path, target: Path, node: Node) -> None:
         copy = target / path.name
         try:
             shutil.copyfile(path, copy)
-            copy.chmod(0o600)
-            if node.owner.foreign:
-                os.chown(copy, node.owner.uid, node.owner.gid)
+            copy.chmod(0o644)
             handle = os.open(copy, os.O_RDONLY)
             try:
                 os.fsync(handle)

@@ -34,7 +34,7 @@ class Switch:
         self.request = request
         self.machine = Machine(node, request.timeouts.rpc)
         self.lock_file = node.state_dir / "lock.json"
-        self.vault = Vault(node.state_dir / "secrets.json", node.owner)
+        self.vault = Vault(node.state_dir / "secrets.json", node.keeper)
         self._journal: Journal | None = None
         self.state = State()
         self.session: Session | None = None
@@ -52,7 +52,7 @@ class Switch:
         try:
             if self.request.check_mode:
                 return self._load_and_run()
-            with engine_lock(self.node.state_dir, self.node.owner, self.request.timeouts.engine):
+            with engine_lock(self.node, self.request.timeouts.engine):
                 return self._load_and_run()
         except HiveError as error:
             if "phase" in error.data:
@@ -65,7 +65,7 @@ class Switch:
         return self._journal
 
     def _load(self) -> None:
-        self._journal = Journal(self.node.journal_file, self.node.owner)
+        self._journal = Journal(self.node.journal_file, self.node.keeper)
         self.state = self._journal.state()
         if self.state.transaction is not None:
             self.state.transaction.target = self.vault.open(self.state.transaction.target)
@@ -199,7 +199,7 @@ class Switch:
         failpoint(Step.LOCK)
         self.broken_lock = take_lock(
             self.lock_file,
-            self.node.owner,
+            self.node.keeper,
             request.owner or request.rollout,
             request.rollout,
             request.lock_ttl_seconds,
@@ -389,7 +389,7 @@ class Switch:
 
     def reverted_by(self, by: str, reason: str, only: str = "") -> Result:
         """Undo the open transaction for somebody else than a controller; `only` names the one that may be undone."""
-        with engine_lock(self.node.state_dir, self.node.owner, self.request.timeouts.engine):
+        with engine_lock(self.node, self.request.timeouts.engine):
             self._load()
             if only and (self.state.transaction is None or self.state.transaction.id != only):
                 return self.result(False, "reverted", self.state.stable or [])
