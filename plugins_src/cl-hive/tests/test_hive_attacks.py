@@ -273,3 +273,9 @@ def test_while_a_join_is_pending_only_the_inviter_is_believed(trio: Network) -> 
     assert victim.members() == set()
     assert victim.hive.counters.get("challenge_unsolicited") == 1
     assert victim.hive.counters.get("welcome_unsolicited") == 1
+    # Also when the answer to alpha's challenge is on its way, and only alpha's WELCOME is awaited:
+    victim.hive.joins.mark("attested", "", trio.now())
+    trio.forge("mallory", "victim", messages.WELCOME.number, welcome(trio, "mallory", "victim"))
+    trio.run(0)
+    assert victim.members() == set()
+    assert victim.hive.counters.get("welcome_unsolicited") == 2

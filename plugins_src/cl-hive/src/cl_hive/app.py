@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
@@ -104,7 +105,7 @@ class HiveApplication(Application):
             raise NotReadyError("the plugin is stopping") from error
         except FutureTimeoutError as error:
             future.cancel()
-            raise BusyError("the hive is busy; try again") from error
+            raise BusyError("the hive is busy; hive-status shows whether it was done, else try again") from error
 
     def enqueue(self, work: Callable[[Hive], None]) -> None:
         """Let the hive's thread do something later.
@@ -197,5 +198,6 @@ class HiveApplication(Application):
     def _rebound(self, plugin: str, present: bool) -> None:
         self.context.log.info("%s is %s: mode %s", plugin, "here" if present else "gone", self.mode)
         if self._hive is not None:
-            self.enqueue(lambda hive: hive.look_soon())
+            with contextlib.suppress(BusyError, NotReadyError):  # it looks once a minute anyway
+                self.enqueue(lambda hive: hive.look_soon())
         self.wake()

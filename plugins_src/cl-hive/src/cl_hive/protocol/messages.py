@@ -13,6 +13,8 @@ HOUR: Final = 3600
 DAY: Final = 24 * HOUR
 MAX_MEMBERS: Final = 100
 MAX_STATES: Final = 500
+MAX_ADDRESSES: Final = 16
+MAX_ADDRESS_LENGTH: Final = 128
 TIERS: Final = ("neophyte", "member")
 CHALLENGE_RATE: Final = Rate(1, 10)
 
@@ -128,7 +130,7 @@ GOSSIP_OPTIONAL: Final[dict[str, fields.Validator]] = {
     "peer_id": fields.pubkey,
     "state_hash": fields.text(64, empty=True),
     "capabilities": fields.list_of(fields.text(64), 20),
-    "addresses": fields.list_of(fields.text(128), 16),
+    "addresses": fields.list_of(fields.text(MAX_ADDRESS_LENGTH), MAX_ADDRESSES),
     "budget_available_sats": fields.sats,
     "budget_reserved_until": fields.integer(),
     "budget_last_update": fields.integer(),
@@ -139,7 +141,7 @@ GOSSIP_OPTIONAL: Final[dict[str, fields.Validator]] = {
 # A member as it travels; without the record it proves nothing, and is only good for the hash.
 MEMBER_ITEM: Final = fields.record(
     {"peer_id": fields.pubkey, "tier": fields.choice(TIERS), "joined_at": fields.timestamp},
-    {"addresses": fields.list_of(fields.text(128), 16), "record": fields.table(20)},
+    {"addresses": fields.list_of(fields.text(MAX_ADDRESS_LENGTH), MAX_ADDRESSES), "record": fields.table(20)},
 )
 
 HELLO: Final = MessageSpec(

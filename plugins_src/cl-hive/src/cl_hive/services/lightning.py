@@ -12,6 +12,7 @@ from hive_kit.node import Node, RpcError
 
 from cl_hive.protocol import features
 from cl_hive.protocol.frames import MAX_BYTES
+from cl_hive.protocol.messages import MAX_ADDRESS_LENGTH, MAX_ADDRESSES
 
 _SECONDS: Final = 10.0
 _CONNECT_SECONDS: Final = 20.0
@@ -56,7 +57,8 @@ class Lightning:
             if entry.get("address") not in (None, "0.0.0.0", "::") and entry.get("port")
         ]
         offered = features.parse_features(str((info.get("our_features") or {}).get("init", "")))
-        return Identity(str(info["id"]), tuple(dict.fromkeys(addresses)), offered)
+        fitting = [address for address in dict.fromkeys(addresses) if len(address) <= MAX_ADDRESS_LENGTH]
+        return Identity(str(info["id"]), tuple(fitting[:MAX_ADDRESSES]), offered)
 
     def sign(self, text: str) -> str:
         """zbase32 signature of the node's key.
