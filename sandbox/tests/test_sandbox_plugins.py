@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from pathlib import Path
@@ -113,6 +114,20 @@ class TestLife:
         clash = minimal(tmp_path / "clash.py", methods=("sql",))
         assert running.refused("plugin", ["start", clash])[0] == -3
 
+    def test_neighbours_hear_who_comes_and_goes(self, running: FakeNode, tmp_path: Path) -> None:
+        running.rpc("plugin", ["start", ECHO])
+        other = minimal(tmp_path / "other.py")
+        running.rpc("plugin", ["start", other])
+        running.rpc("plugin", ["stop", other])
+        shy = minimal(tmp_path / "shy.py", "if method == 'init': result = {'disable': 'no'}")
+        running.refused("plugin", ["start", shy])
+        expected = [["started", "echo.py"], ["started", "other.py"], ["stopped", "other.py"], ["stopped", "shy.py"]]
+
+        def told() -> list[Any]:
+            return [entry["payload"] for entry in running.rpc("echo-heard")["heard"] if entry.get("topic") == "plugin"]
+
+        wait_until(lambda: told() == expected, 5, "all of it is heard")
+
     def test_an_early_start_never_ends(self, fake: FakeNode, tmp_path: Path) -> None:
         """While another plugin is still at its init, lightningd answers but must not be given plugins."""
         slow = minimal(tmp_path / "slow.py", "if method == 'init': time.sleep(4)")
@@ -205,7 +220,6 @@ class TestCalls:
         assert "/cln:raw#" in line
 
     def test_a_message_on_the_way_is_for_those_who_asked(self, running: FakeNode) -> None:
-        import json
         import socket
 
         running.rpc("plugin", ["start", ECHO])

@@ -120,6 +120,18 @@ def on_forward(plugin: Plugin, forward_event: Json | None = None, **_: Any) -> N
     heard.append({"topic": "forward_event", "payload": forward_event})
 
 
+@plugin.subscribe("plugin_started")
+def on_started(plugin: Plugin, plugin_started: Json | None = None, **_: Any) -> None:
+    """Remember a neighbour."""
+    heard.append({"topic": "plugin", "payload": ["started", (plugin_started or {}).get("plugin_name")]})
+
+
+@plugin.subscribe("plugin_stopped")
+def on_stopped(plugin: Plugin, plugin_stopped: Json | None = None, **_: Any) -> None:
+    """Remember a neighbour that is gone."""
+    heard.append({"topic": "plugin", "payload": ["stopped", (plugin_stopped or {}).get("plugin_name")]})
+
+
 @plugin.subscribe("shutdown")
 def on_shutdown(plugin: Plugin, **_: Any) -> None:
     """Leave a trace and go."""

@@ -17,6 +17,7 @@ _PLUGINS = (
     ("autoclean", False),
     ("chanbackup", False),
     ("bcli", False),
+    ("cln-bwatch", True),
     ("commando", False),
     ("funder", True),
     ("topology", False),
@@ -40,6 +41,8 @@ def add_builtin_plugins(node: Node) -> None:
     """Register the built-in plugins, and give their options the paths that listconfigs shows."""
     for name, dynamic in _PLUGINS:
         path = str(DIRECTORY / name)
+        if name in node.release.without_plugins:
+            continue
         if node.plugins.is_disabled(path):
             continue
         node.plugins.all.append(Plugin(path, built_in=True, state=State.ACTIVE, dynamic=dynamic))

@@ -75,7 +75,13 @@ def core_options(version: str) -> list[Option]:
     """Return lightningd's own options and those of its built-in plugins, for one version."""
     rows: list[dict[str, Any]] = json.loads(_DATA.read_text(encoding="utf-8"))
     return [
-        Option(row["name"], row["kind"], row.get("default"), row.get("plugin", ""), row.get("dynamic", False))
+        Option(
+            row["name"],
+            row["kind"],
+            row.get(f"default-{version}", row.get("default")),
+            row.get("plugin", ""),
+            row.get("dynamic", False),
+        )
         for row in rows
         if row.get("only", version) == version
     ]

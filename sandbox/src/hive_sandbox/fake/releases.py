@@ -20,7 +20,8 @@ class Release:
     features: dict[str, str]
     # Members of listpeerchannels that this version has dropped.
     without_channel_fields: frozenset[str]
-    xpay_handles_pay: bool
+    # Built-in plugins that only the other version has.
+    without_plugins: frozenset[str]
     # channel_state_changed of a new channel: v25 says "unknown", v26 leaves the member out.
     says_unknown_old_state: bool
     # What becomes of an important plugin that exits before getmanifest: v25 aborts (SIGABRT), v26 exits with 1.
@@ -33,7 +34,7 @@ V25 = Release(
     log_bytes_max=10 * 1024 * 1024,
     features={"init": "0898880a8a59a1", "node": "8898880a8a59a1", **_INVOICE, "bolt12_invoice": "020000"},
     without_channel_fields=frozenset(),
-    xpay_handles_pay=False,
+    without_plugins=frozenset({"cln-bwatch"}),
     says_unknown_old_state=True,
     aborts_without_important_plugin=True,
 )
@@ -50,7 +51,7 @@ V26 = Release(
         "channel_type": "08800000800000",
     },
     without_channel_fields=frozenset({"max_total_htlc_in_msat"}),
-    xpay_handles_pay=True,
+    without_plugins=frozenset(),
     says_unknown_old_state=False,
     aborts_without_important_plugin=False,
 )

@@ -313,14 +313,7 @@ class Plugins:
         if isinstance(result, dict) and "disable" in result:
             raise PluginFailedError(f"disabled itself at init: {result['disable']}", "debug")
         plugin.state = State.ACTIVE
-        node.topics.publish(
-            "plugin_started",
-            {
-                "plugin_name": plugin.name,
-                "plugin_path": plugin.path,
-                "methods": [method.name for method in manifest.methods],
-            },
-        )
+        self._tell("plugin_started", plugin, manifest)
 
     async def _ask_in_time(self, plugin: Plugin, method: str, params: Any, client_id: str) -> Message:
         async with asyncio.timeout(self.node.faults.plugin_timeout):
@@ -416,8 +409,16 @@ class Plugins:
         if plugin in self.all:
             self.all.remove(plugin)
         self.node.options.unregister(plugin.path)
+        known = plugin.manifest is not None and plugin.state is not State.DEAD
         plugin.end()
         self._note_pending()
+        if known and plugin.manifest is not None and not self.node.stopping:
+            self._tell("plugin_stopped", plugin, plugin.manifest)
+
+    def _tell(self, topic: str, plugin: Plugin, manifest: Manifest) -> None:
+        methods = [method.name for method in manifest.methods]
+        about = {"plugin_name": plugin.name, "plugin_path": plugin.path, "methods": methods}
+        self.node.topics.publish(topic, about)
 
     async def shut_down(self, wait: Iterable[Plugin], done: Callable[[], None] | None = None) -> None:
         """Tell the subscribers of `shutdown` and wait for them; then let the others see the end of stdin."""
