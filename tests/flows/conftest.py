@@ -24,7 +24,6 @@ def shelf() -> Shelf:
         ("good-second", "0.1.0"),
         ("crash-at-init", "0.2.0"),
         ("hang-at-getmanifest", "0.3.0"),
-        ("clash-with-plugin", "0.4.0"),
         ("unhealthy", "0.5.0"),
         ("dies-soon", "0.6.0"),
         ("disable-at-init", "0.7.0"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,32 @@ def test_a_manifest_changed_after_it_was_signed(running: Fleet, own_shelf: Shelf
     refused(running, "was changed after it was signed", **at(own_shelf))
 
 
-def test_an_rpc_name_that_is_taken(running: Fleet) -> None:
-    refused(running, "brings the RPC method", "take that plugin out", hive_stack=stack("0.4.0"))
+FOREIGN = """#!{python}
+from pyln.client import Plugin
+
+plugin = Plugin()
+
+
+@plugin.method("hive-fixture-second-status")
+def status(plugin):
+    return {{}}
+
+
+plugin.run()
+"""
+
+
+def test_an_rpc_name_that_is_taken(running: Fleet, tmp_path: Path) -> None:
+    foreign = tmp_path / "somebody-elses.py"
+    foreign.write_text(FOREIGN.format(python=sys.executable))
+    foreign.chmod(0o755)
+    assert "plugins" in running.cli("alpha", "plugin", "start", str(foreign))
+    try:
+        both = [*stack(), *stack(name="hive-fixture-second")]
+        words = "brings the RPC method hive-fixture-second-status, which alpha already has"
+        refused(running, words, "take that plugin out", hive_stack=both)
+    finally:
+        running.cli("alpha", "plugin", "stop", str(foreign))
 
 
 def test_a_node_that_is_still_syncing(running: Fleet) -> None:
@@ -117,12 +142,10 @@ def test_a_full_disk(running: Fleet) -> None:
     refused(running, "make room, then run again", hive_stack=stack("0.1.1"), hive_min_free_bytes=10**16)
 
 
-def test_an_expiring_payment(running: Fleet) -> None:
-    running.fault("alpha", "htlc-expiring")
-    try:
-        refused(running, "expires in", hive_stack=stack("0.1.1"), hive_htlc_margin_blocks=1000)
-    finally:
-        running.fault("alpha", "clear")
+def test_an_expiring_payment(start_fleet: Callable[..., Fleet]) -> None:
+    fleet = start_fleet(2)
+    fleet.fault("alpha", "htlc-expiring")
+    refused(fleet, "A payment through alpha expires in", "run again when it is settled", hive_htlc_margin_blocks=100)
 
 
 def test_a_stopped_lightningd(one_node: Fleet) -> None:
