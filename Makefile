@@ -20,7 +20,7 @@ $(UV): scripts/bootstrap-uv
 	@scripts/bootstrap-uv "$(PYTHON)" "$(UV_VERSION)" "$(BOOTSTRAP)"
 
 $(VENV)/.ready: $(UV) uv.lock pyproject.toml $(wildcard plugins_src/*/pyproject.toml) sandbox/pyproject.toml
-	@UV_PROJECT_ENVIRONMENT="$(VENV)" "$(UV)" sync --frozen --quiet --python "$(PYTHON)" --no-python-downloads
+	@UV_PROJECT_ENVIRONMENT="$(VENV)" "$(UV)" sync --frozen --quiet --system-certs --python "$(PYTHON)" --no-python-downloads
 	@touch $@
 
 rollout: venv ## the main job on the sandbox fleet: nothing to three healthy plugins
