@@ -236,3 +236,34 @@ class TestRefusals:
         """Parameters that only a bug lets through must not leave the caller waiting."""
         code, message = running.refused("sendpay", {"route": [{"id": "x"}], "payment_hash": "ab" * 32})
         assert code in (-32602, -32603), message
+
+
+class TestSetconfig:
+    def test_beside_an_explicit_config_file(self, fake: FakeNode, tmp_path: Path) -> None:
+        conf = tmp_path / "own.conf"
+        conf.write_text(f"network=regtest\nlightning-dir={fake.dir}\n", encoding="utf-8")
+        fake.options = (f"--conf={os.path.relpath(conf)}",)
+        fake.start()
+        entry = fake.rpc("setconfig", ["min-capacity-sat", 777])["config"]
+        assert entry["source"] == f"{conf}.setconfig:2"
+        assert "include own.conf.setconfig" in conf.read_text(encoding="utf-8")
+
+    def test_a_value_is_replaced_where_it_stands(self, running: FakeNode) -> None:
+        for value in (1, 2):
+            running.rpc("setconfig", ["min-capacity-sat", value])
+        running.rpc("setconfig", ["autoclean-cycle", 9])
+        lines = (running.net / "config.setconfig").read_text(encoding="utf-8").splitlines()
+        assert lines[1:] == ["min-capacity-sat=2", "autoclean-cycle=9"]
+        assert (running.net / "config").read_text(encoding="utf-8").count("include") == 1
+        running.stop()
+        assert running.start().rpc("listconfigs", ["min-capacity-sat"])["configs"]["min-capacity-sat"] == {
+            "value_int": 2,
+            "source": f"{running.net}/config.setconfig:2",
+            "dynamic": True,
+        }
+
+    def test_a_file_that_cannot_be_written(self, running: FakeNode) -> None:
+        running.rpc("sandbox-fault", {"fault": "setconfig-read-only"})
+        code, message = running.refused("setconfig", ["min-capacity-sat", 1])
+        assert (code, message) == (-32602, f"Cannot write to config file {running.net}/config")
+        running.rpc("setconfig", {"config": "min-capacity-sat", "val": 1, "transient": True})

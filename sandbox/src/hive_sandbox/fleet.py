@@ -8,6 +8,7 @@ import os
 import shlex
 import shutil
 import socket
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ NAMES = (
 START_SECONDS = 60.0
 STOP_SECONDS = 40.0
 NODES_MAX = 100
+_PORT_MIN, _PORTS = 20_000, 12_000
 _FIRST_CHANNEL_SAT = 1_000_000
 _MORE_PER_CHANNEL_SAT = 500_000
 # So that both directions can carry payments, and the first node has the least to lose.
@@ -155,7 +157,7 @@ class Fleet:
             lightningd=[str(directory / "lightningd")],
             lightning_cli=[str(directory / "lightning-cli")],
             node_id="",
-            p2p_port=_free_port(),
+            p2p_port=_free_port(directory, {node.p2p_port for node in self.nodes()}),
             program=backend.program(),
         )
         backend.write_config(node)
@@ -217,11 +219,20 @@ class Fleet:
         ]
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _free_port(directory: Path, taken: set[int]) -> int:
+    """Return a port that nobody listens on and that is no node's, the same for the same directory if possible.
+
+    It is below the ports that the kernel gives to outgoing connections, so that it stays free while a node is down.
+    """
+    first = zlib.crc32(str(directory).encode())
+    for step in range(_PORTS):
+        port = _PORT_MIN + (first + step) % _PORTS
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            if port not in taken:
+                return port
+    raise SandboxError(f"no port from {_PORT_MIN} to {_PORT_MIN + _PORTS - 1} is free on 127.0.0.1")
 
 
 def _wrapper(path: Path, program: list[str], node: NodeFile) -> None:

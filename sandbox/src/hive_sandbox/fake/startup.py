@@ -8,7 +8,7 @@ import fcntl
 import os
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .builtin import add_builtin_plugins
@@ -69,6 +69,8 @@ def plan(arguments: list[str]) -> Plan:
     conf = next((line.value for line in reversed(given) if line.name == "conf"), None)
     if conf is not None:
         path = Path(conf).resolve()
+        # Absolute from here on: lightningd leaves the directory in which it was started.
+        given = [replace(line, value=str(path)) if line.name == "conf" else line for line in given]
         lines = read(path, must_exist=True)
         lightning_dir, network = _where(given, lines)
     else:

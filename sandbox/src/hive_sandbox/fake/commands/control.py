@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UNKNOWN_COMMAND, RpcError
@@ -140,7 +141,8 @@ async def stop(node: Node, request: Request) -> Result:
     await node.plugins.shut_down(list(node.plugins.all))
     identifier = request.message.raw("id") or "null"
     request.connection.send(f'{{"jsonrpc":"2.0","id":{identifier},"result":{_SHUTDOWN_REPLY}}}')
-    await request.connection.writer.drain()
+    with contextlib.suppress(OSError):
+        await request.connection.writer.drain()
     node.database.close()
     node.pid_file.unlink(missing_ok=True)
     node.exit(0)
