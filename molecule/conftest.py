@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +49,14 @@ class Node:
         cli = ("lightning-cli", f"--lightning-dir={self.lightning_dir}", "--network=regtest", "-N", "none")
         return json.loads(self.output(f"/opt/cln/bin/{cli[0]}", *cli[1:], method, *params))
 
+    def as_lightningd(self, *argv: str) -> Any:
+        """Run a command that sees the files as lightningd does, and return its result."""
+        if self.name == "dock":
+            return self.inside.run(shlex.join(argv))
+        # The unit has a view of its own; docker exec and ssh do not share it.
+        see = ("nsenter", f"--target={self.lightningd()['pid']}", "--mount", "--", "setpriv", "--reuid=lightning")
+        return self.outside.run(shlex.join([*see, "--regid=lightning", "--init-groups", *argv]))
+
     def lightningd(self) -> dict[str, int]:
         """Which process lightningd is: a pid that is used again would have another start (in clock ticks)."""
         pid = int(self.output("cat", self.pid_file))
@@ -71,6 +81,20 @@ class Node:
         lines = self.outside.file(f"{self.state_dir}/journal.jsonl").content_string.splitlines()
         return [json.loads(line) for line in lines]
 
+    def remember(self, name: str, value: Any) -> Any:
+        """Keep a value for the tests of later steps."""
+        path = self._memory(name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(value), encoding="utf-8")
+        return value
+
+    def remembered(self, name: str) -> Any:
+        """What an earlier step's tests kept."""
+        return json.loads(self._memory(name).read_text(encoding="utf-8"))
+
+    def _memory(self, name: str) -> Path:
+        return Path(os.environ["HIVE_MOLECULE_DIR"]) / "memory" / f"{self.name}-{name}.json"
+
     def config(self) -> str:
         """The include that the engine manages; empty when there is none."""
         file = self.inside.file(f"{self.lightning_dir}/hive.conf")
@@ -93,5 +117,5 @@ def node(request: pytest.FixtureRequest) -> Node:
         inside=testinfra.get_host("docker://hive-molecule-dock"),
         outside=testinfra.get_host("local://"),
         pid_file="/var/lib/lightning/lightningd-regtest.pid",
-        state_dir=f"{request.config.rootpath}/var/molecule/dock/hive",
+        state_dir=f"{os.environ['HIVE_MOLECULE_DIR']}/dock/hive",
     )

@@ -23,7 +23,7 @@ def molecule(*arguments: str) -> str:
     done = subprocess.run(
         [str(Path(sys.executable).parent / "molecule"), *arguments],
         cwd=ROOT,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_COLOR": "1"},
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_COLOR": "1", "COLUMNS": "160"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -46,7 +46,7 @@ def machines() -> Iterator[None]:
 @pytest.mark.usefixtures("machines")
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_scenario(scenario: str) -> None:
-    output = molecule("test", "--scenario-name", scenario, "--destroy=never")
+    output = molecule("test", "--scenario-name", scenario, "--destroy=never", "--no-command-borders")
     # molecule takes a scenario without tests for a good one, so count: every verify step ran some, and all passed.
     sequence = yaml.safe_load((ROOT / "molecule" / scenario / "molecule.yml").read_text(encoding="utf-8"))
     steps = sequence["scenario"]["test_sequence"]
