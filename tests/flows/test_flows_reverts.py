@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +31,7 @@ def stands_as_before(fleet: Fleet, pid: int, version: str = "0.1.0", node: str =
     [
         ("0.2.0", "exited"),
         ("0.3.0", "getmanifest"),
-        ("0.5.0", "healthy"),
+        ("0.5.0", "health"),
         ("0.7.0", "disabled itself"),
     ],
     ids=["crashes at init", "hangs at getmanifest", "is unhealthy", "disables itself"],
@@ -38,7 +39,7 @@ def stands_as_before(fleet: Fleet, pid: int, version: str = "0.1.0", node: str =
 def test_a_release_that_does_not_start(running: Fleet, version: str, words: str) -> None:
     pid = running.pid("alpha")
     outcome = running.bad("rollout", **to(version))
-    assert words in outcome.text
+    assert words in outcome.text, outcome.text
     stands_as_before(running, pid)
     report = running.report
     assert (report["result"], report["nodes"]["alpha"]["result"]) == ("reverted", "reverted")
@@ -106,3 +107,58 @@ def test_a_lightningd_that_dies_is_started_again_on_the_old_stack(one_node: Flee
     assert one_node.version("alpha") == "0.1.0"
     report = one_node.report["nodes"]["alpha"]
     assert (report["result"], report["lightningd_restarts"]) == ("reverted", 1)
+
+
+def test_one_node_that_cannot_be_staged_holds_the_others(start_fleet: Callable[..., Fleet]) -> None:
+    fleet = start_fleet(2)
+    (fleet.inventory / "host_vars").mkdir()
+    (fleet.inventory / "host_vars/alpha.yml").write_text("hive_python: /nonexistent/python3\n")
+    fleet.bad("rollout")
+    assert [fleet.version(node) for node in fleet.nodes] == ["", ""]
+    assert [
+        fleet.journal(node) for node in fleet.nodes if any(e["event"] == "begin" for e in fleet.journal(node))
+    ] == []
+    assert fleet.report["result"] == "refused"
+
+
+# An interpreter that works until the node has been switched and sampled, and then no more: the node is lost.
+LOST = """#!/bin/sh
+if grep -q '"event":"switched"' {journal} 2>/dev/null; then
+  if [ -e {sampled} ]; then echo "the node is gone" >&2; exit 1; fi
+  touch {sampled}
+fi
+exec {python} "$@"
+"""
+
+
+def test_a_node_lost_before_it_is_confirmed_stops_the_next_stage(fleet: Fleet) -> None:
+    """In a stage of two one is kept and the other is lost: the third is not touched, and the dead-man does its work."""
+    wrapper = fleet.root / "python"
+    journal = fleet.sandbox / "bravo/hive/journal.jsonl"
+    wrapper.write_text(LOST.format(journal=journal, sampled=fleet.root / "sampled", python=sys.executable))
+    wrapper.chmod(0o755)
+    (fleet.inventory / "host_vars").mkdir()
+    (fleet.inventory / "host_vars/bravo.yml").write_text(f"ansible_python_interpreter: {wrapper}\n")
+    lost = {"hive_waves": [2], "hive_separate_channel_peers": False, "hive_deadman_seconds": 20}
+    outcome = fleet.bad("rollout", **lost)
+    assert "the node is gone" in outcome.text
+    assert fleet.version("alpha") == "0.1.0"
+    assert fleet.version("charlie") == ""
+    report = fleet.report
+    assert report["result"] == "failed"
+    assert {name: node["result"] for name, node in report["nodes"].items()} == {
+        "alpha": "confirmed",
+        "bravo": "failed",
+        "charlie": "untouched",
+    }
+    wait_until(lambda: fleet.version("bravo") == "", 60, "the dead-man takes bravo back")
+
+    # The node answers again: the same command finishes the work.
+    (fleet.inventory / "host_vars/bravo.yml").unlink()
+    fleet.good("rollout")
+    assert [fleet.version(node) for node in fleet.nodes] == ["0.1.0", "0.1.0", "0.1.0"]
+
+
+def test_a_run_without_a_soak_looks_once(one_node: Fleet) -> None:
+    outcome = one_node.good("rollout", hive_soak_seconds=0)
+    assert "verdict: healthy: 1 samples" in outcome.text

@@ -29,9 +29,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         result: Json = super().run(tmp, task_vars)
         _, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
         hosts = _plan_hosts.Hosts(task_vars or {})
-        planned = (hosts.first(_plan_hosts.PLANNED) or {})["plan"]["nodes"]
-        verdict = _judge.judge({node: subject(hosts, node, planned[node]) for node in hosts.batch}, args)
-        result.update(changed=False, **verdict, nodes=hosts.batch, msg=_judge.sentence(verdict))
+        plan = (hosts.first(_plan_hosts.PLANNED) or {})["plan"]
+        own = str((task_vars or {})["inventory_hostname"])
+        # The batch as it was planned: Ansible's own list leaves out the nodes that have failed.
+        batch: list[str] = next((wave["nodes"] for wave in plan["waves"] if own in wave["nodes"]), [])
+        verdict = _judge.judge({node: subject(hosts, node, plan["nodes"][node]) for node in batch}, args)
+        result.update(changed=False, **verdict, nodes=batch, msg=_judge.sentence(verdict))
         return result
 
 
@@ -49,7 +52,17 @@ def subject(hosts: _plan_hosts.Hosts, node: str, step: Json) -> _judge.Subject:
     return _judge.Subject(
         before=(hosts.result(node, _plan_hosts.OBSERVED) or {})["observed"],
         switch=switch,
-        samples=[sample for probe in probes for sample in probe.get("samples", [])],
+        samples=[sample for probe in probes for sample in _samples(probe)],
         error=next((error for error in errors if error), ""),
         expected=step["after"],
     )
+
+
+def _samples(probe: Json) -> list[Json]:
+    """The samples of a window; of a window of no length the one look that was taken."""
+    found: list[Json] = probe.get("samples") or []
+    seen = probe.get("observed")
+    if found or not seen:
+        return found
+    ours = [plugin for plugin in seen.get("plugins", []) if plugin.get("ours")]
+    return [{"time": seen["time"], "lightningd": seen["lightningd"], "plugins": ours, "channels": seen["channels"]}]

@@ -1,30 +1,36 @@
 # Copyright (c) 2026 Lightning Hive Rollout contributors
 # MIT License (see LICENSE or https://opensource.org/license/mit)
-"""Filters that hand the plan to a play's own keywords, which are evaluated before the play has a host."""
+"""Filters that hold the plays of a run together.
+
+Ansible's own means do not: a failure that was rescued and failed again is forgotten once an ``always`` section has run,
+and ``max_fail_percentage`` then lets the next batch start. So every batch asks the results themselves.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-PLANNED = "__hive_gate_result"
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan_hosts
+
+Results = Mapping[str, Any]
 # A pattern that matches no host and that Ansible does not warn about.
 NOBODY = "all:!all"
 
 
-def planned_run(hostvars: Mapping[str, Any]) -> Mapping[str, Any]:
+def planned_run(hostvars: Mapping[str, Any]) -> Results:
     """What hive_plan handed on (RV run), from the first host that knows; nothing to run when no plan was made."""
     for node in hostvars:
         variables = hostvars[node]
-        if PLANNED in variables and "run" in variables[PLANNED]:
-            run: Mapping[str, Any] = variables[PLANNED]["run"]
+        if _plan_hosts.PLANNED in variables and "run" in variables[_plan_hosts.PLANNED]:
+            run: Results = variables[_plan_hosts.PLANNED]["run"]
             return run
-    return {"hosts": [], "serial": []}
+    return {"hosts": [], "serial": [], "waves": [], "nodes": {}}
 
 
 def planned_hosts(hostvars: Mapping[str, Any]) -> str:
-    """The nodes to change as a host pattern, in the order of the plan."""
-    return ",".join(planned_run(hostvars)["hosts"]) or NOBODY
+    """The nodes to change as a host pattern in the order of the plan; nobody when one of them is not staged."""
+    return NOBODY if unstaged(hostvars) else ",".join(planned_run(hostvars)["hosts"]) or NOBODY
 
 
 def planned_serial(hostvars: Mapping[str, Any]) -> list[int]:
@@ -32,8 +38,45 @@ def planned_serial(hostvars: Mapping[str, Any]) -> list[int]:
     return list(planned_run(hostvars)["serial"]) or [1]
 
 
+def unstaged(hostvars: Mapping[str, Any]) -> list[str]:
+    """The nodes of the plan that do not have the releases they need."""
+    nodes = planned_run(hostvars)["nodes"]
+    return [node for node, step in nodes.items() if step["releases"] and not _good(hostvars, node, _plan_hosts.STAGED)]
+
+
+def unconfirmed(hostvars: Mapping[str, Any], node: str) -> list[str]:
+    """The nodes in the stage of ``node`` that are not confirmed."""
+    for wave in planned_run(hostvars)["waves"]:
+        if node in wave["nodes"]:
+            return [other for other in wave["nodes"] if not _good(hostvars, other, _plan_hosts.CONFIRMED)]
+    return []
+
+
+def unfinished_before(hostvars: Mapping[str, Any], node: str) -> list[str]:
+    """The nodes of all stages before the one of ``node`` that are not confirmed: none, or ``node`` must not start."""
+    found: list[str] = []
+    for wave in planned_run(hostvars)["waves"]:
+        if node in wave["nodes"]:
+            return found
+        found += unconfirmed(hostvars, wave["nodes"][0])
+    return found
+
+
+def _good(hostvars: Mapping[str, Any], node: str, name: str) -> bool:
+    """Whether the task that registered ``name`` ran on ``node`` and did not fail."""
+    result = hostvars[node].get(name) if node in hostvars else None
+    bad = ("failed", "unreachable", "skipped")
+    return isinstance(result, Mapping) and not any(result.get(word) for word in bad)
+
+
 class FilterModule:
     """The filters of this file."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"planned_hosts": planned_hosts, "planned_serial": planned_serial}
+        return {
+            "planned_hosts": planned_hosts,
+            "planned_serial": planned_serial,
+            "unstaged": unstaged,
+            "unconfirmed": unconfirmed,
+            "unfinished_before": unfinished_before,
+        }

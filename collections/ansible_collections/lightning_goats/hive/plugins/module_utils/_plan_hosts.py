@@ -48,7 +48,6 @@ class Hosts:
         self._hostvars = task_vars["hostvars"]
         self._cache: dict[str, Any] = {}
         self.names: list[str] = [str(name) for name in task_vars["ansible_play_hosts_all"]]
-        self.batch: list[str] = [str(name) for name in task_vars.get("ansible_play_batch", self.names)]
 
     def get(self, node: str, name: str, default: Any = None) -> Any:
         """Variable ``name`` of ``node`` as plain data, ``default`` when it is not set.
