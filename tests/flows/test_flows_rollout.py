@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
+from pathlib import Path
 
 from flows.flow_fleet import PLUGIN, Fleet
+
+
+def rows(database: Path) -> int:
+    """How often the plugin has started, by its own database."""
+    with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        return int(connection.execute("SELECT count(*) FROM fixture_starts").fetchone()[0])
+
 
 NEW = {"hive_release_versions": {PLUGIN: "0.1.1"}}
 
@@ -69,6 +79,17 @@ def test_the_life_of_a_fleet(fleet: Fleet) -> None:
     for node in fleet.nodes:
         assert (fleet.sandbox / node / "lightning/regtest/hive_fixture.db").exists()
 
+    # Delete the data of one node, by its name; a last backup keeps it, and lightningd's own files are not touched.
+    assert "is no node of this run" in fleet.bad("uninstall", hive_purge_data="delta").text
+    network = fleet.sandbox / "alpha/lightning/regtest"
+    own = {path.name for path in network.iterdir()} - {"hive_fixture.db"}
+    fleet.good("uninstall", hive_purge_data="alpha")
+    assert not list(network.glob("hive_fixture.db*"))
+    assert own - {"hive_fixture.db-wal", "hive_fixture.db-shm"} <= {path.name for path in network.iterdir()}
+    kept = sorted((fleet.sandbox / "alpha/hive/backups").glob(f"*/{PLUGIN}/hive_fixture.db"))
+    assert kept
+    assert (fleet.sandbox / "bravo/lightning/regtest/hive_fixture.db").exists()
+
     assert fleet.pids() == pids
 
 
@@ -108,9 +129,19 @@ def test_a_backup_is_taken_and_a_restore_only_forecasts(one_node: Fleet) -> None
     one_node.good("backup")
     sets = sorted((one_node.sandbox / "alpha/hive/backups").glob("*/manifest.json"))
     assert sets
-    names = {entry["name"] for entry in json.loads(sets[-1].read_text())["files"]}
-    assert any("hive_fixture" in name for name in names)
-    before = (one_node.sandbox / "alpha/lightning/regtest/hive_fixture.db").read_bytes()
-    one_node.good("restore")
-    assert (one_node.sandbox / "alpha/lightning/regtest/hive_fixture.db").read_bytes() == before
-    assert one_node.version("alpha") == "0.1.0"
+    manifest = json.loads(sets[-1].read_text())
+    assert f"{PLUGIN}/hive_fixture.db" in manifest["files"]
+    database = one_node.sandbox / "alpha/lightning/regtest/hive_fixture.db"
+    before = rows(database)
+    outcome = one_node.good("restore")
+    assert "dry run of backup set" in outcome.text
+    assert rows(database) == before
+
+    # Rows written since then need the phrase that the dry run shows.
+    one_node.good("rollout", hive_release_versions={PLUGIN: "0.1.1"})
+    assert rows(database) > before
+    wanted = {"hive_restore_set": manifest["id"], "hive_restore_apply": True}
+    refused = one_node.bad("restore", **wanted)
+    phrase = refused.sentence("hive_restore_phrase=").partition('hive_restore_phrase="')[2].partition('"')[0]
+    one_node.good("restore", **wanted, hive_restore_phrase=phrase)
+    assert one_node.version("alpha") == "0.1.1"

@@ -110,6 +110,38 @@ def _stack(stack: Any) -> list[Json]:
     return [{**item, "enabled": item.get("enabled", True)} for item in stack or []]
 
 
+def _backup(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]:
+    made = result.get("backup")
+    if not made:
+        sets = result.get("backups") or []
+        return [Line(node, f"{one.get('id')} {one.get('bytes')} bytes") for one in sets] or [
+            Line(node, "no backup set")
+        ]
+    size = f"{made.get('bytes', 0) / 2**10:.0f} KiB"
+    if made.get("reused"):
+        return [Line(node, f"backup set {made['id']} is recent enough")]
+    sound = "every database read back and sound" if made.get("verified") else "A DATABASE IN IT IS NOT SOUND"
+    mood = CHANGED if made.get("verified") else BAD
+    return [Line(node, f"backup set {made['id']}, {size} in {made.get('duration_ms', 0):.0f} ms, {sound}", mood)]
+
+
+def _restore(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]:
+    which = (result.get("set") or {}).get("id")
+    if result.get("changed"):
+        return [Line(node, f"restored backup set {which}; what it replaced is kept in {result.get('aside')}", CHANGED)]
+    lost = [
+        f"{table} of {plugin} {facts['lost']}"
+        for plugin, tables in sorted((result.get("loss") or {}).items())
+        for table, facts in sorted(tables.items())
+        if facts.get("lost")
+    ]
+    lines = [Line(node, f"dry run of backup set {which}; rows that would be lost: {', '.join(lost) or 'none'}")]
+    lines += [Line("", str(reason), BAD) for reason in result.get("fence") or []]
+    phrase = f" -e 'hive_restore_phrase=\"{result['phrase']}\"'" if result.get("phrase") else ""
+    command = f"to restore: --limit {node} -e hive_restore_set={which} -e hive_restore_apply=true{phrase}"
+    return [*lines, Line("", command)]
+
+
 def _judge(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]:
     mood = GOOD if result.get("verdict") == "healthy" else BAD
     return [Line("", f"verdict: {result.get('msg')}", mood)]
@@ -125,6 +157,8 @@ TELLERS: Mapping[str, Callable[[str, Mapping[str, Any], float], list[Line]]] = {
     "hive_plan": _plan,
     "hive_stage": _stage,
     "hive_switch": _switch,
+    "hive_backup": _backup,
+    "hive_restore": _restore,
     "hive_judge": _judge,
     "hive_report": _report,
 }
