@@ -144,9 +144,10 @@ def _plugins(subject: Subject, policy: Json) -> Iterator[tuple[str, str, str]]:
 
 def _degraded(name: str, subject: Subject) -> Iterator[tuple[str, str, str]]:
     """Degraded is allowed where it was before or where the plugin is new: only getting worse counts."""
-    earlier = {p.get("name"): p.get("health") for p in subject.before.get("plugins", []) if p.get("ours")}
+    # An observation has the whole answer of the health RPC, a sample only its status.
+    answers = {p.get("name"): p.get("health") or {} for p in subject.before.get("plugins", []) if p.get("ours")}
     last = {p.get("name"): p.get("health") for p in subject.samples[-1]["plugins"]} if subject.samples else {}
-    if last.get(name) == "degraded" and earlier.get(name) == "ok":
+    if last.get(name) == "degraded" and answers.get(name, {}).get("status") == "ok":
         yield "health", INCONCLUSIVE, f"{name} was ok before the switch and is degraded after it"
 
 

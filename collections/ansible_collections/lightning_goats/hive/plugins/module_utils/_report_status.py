@@ -39,12 +39,17 @@ def node_status(seen: Json | None, trouble: str, now: float) -> Json:
         "notes": notes,
         "stack": stack,
         "lightningd": {key: lightningd.get(key) for key in ("version", "node_id", "blockheight", "synced", "pid")},
-        "plugins": {p["name"]: p.get("health") or "" for p in seen.get("plugins", []) if p.get("ours")},
+        "plugins": {p["name"]: health_of(p) for p in seen.get("plugins", []) if p.get("ours")},
         "backup_age_seconds": backup_age(seen, now),
         "value_at_risk_msat": seen.get("value_at_risk_msat"),
         "channels": len(seen.get("channels") or []),
         "journal_head": (seen.get("journal") or {}).get("head", ""),
     }
+
+
+def health_of(plugin: Json) -> str:
+    """The status word of a plugin's health RPC, "" when it did not answer."""
+    return str((plugin.get("health") or {}).get("status", ""))
 
 
 def _notes(seen: Json, now: float) -> list[str]:
@@ -63,9 +68,9 @@ def _notes(seen: Json, now: float) -> list[str]:
     if lock and not transaction:
         notes.append(f"{'stale ' if lock.get('stale') else ''}lock of rollout {lock.get('rollout')}")
     notes += [
-        f"{plugin['name']} is {'not active' if not plugin.get('active') else plugin.get('health') or 'silent'}"
+        f"{plugin['name']} is {'not active' if not plugin.get('active') else health_of(plugin) or 'silent'}"
         for plugin in seen.get("plugins", [])
-        if plugin.get("ours") and (not plugin.get("active") or plugin.get("health") != "ok")
+        if plugin.get("ours") and (not plugin.get("active") or health_of(plugin) != "ok")
     ]
     managed = seen.get("managed_config") or {}
     if managed.get("drift"):

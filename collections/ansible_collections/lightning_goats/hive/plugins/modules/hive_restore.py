@@ -22,9 +22,9 @@ extends_documentation_fragment:
   - lightning_goats.hive.node
 options:
   set:
-    description: Name of the backup set.
+    description: Name of the backup set. Empty takes the newest verified one.
     type: str
-    required: true
+    default: ""
   apply:
     description: Restore, and not only say what that would mean.
     type: bool
@@ -140,7 +140,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.reque
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.restore import RestoreRequest, restore
 
 OPTIONS: dict[str, Any] = {
-    "set": {"type": "str", "required": True},
+    "set": {"type": "str", "default": ""},
     "apply": {"type": "bool", "default": False},
     "phrase": {"type": "str", "default": ""},
     "rollout": {"type": "str", "default": "restore"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from .forward import Forward
 from .guard import Guard, Look, look
 from .journal import Transaction
 from .node import Node
-from .observe import database_path, options_of
+from .observe import database_path, list_backups, options_of
 from .request import Request
 from .sealed import seal
 from .session import Session
@@ -34,7 +34,7 @@ class RestoreRequest:
     """One call of hive_restore.
 
     Attributes:
-        set_id: name of the backup set.
+        set_id: name of the backup set; "" for the newest verified one.
         apply: whether to restore, or only to say what that would mean.
         phrase: what the operator typed; must be the exact phrase when data would be lost.
     """
@@ -279,4 +279,13 @@ class Restore(Switch):
 
 def restore(node: Node, wanted: RestoreRequest) -> dict[str, Any]:
     """Run one request; the function the module calls."""
+    if not wanted.set_id:
+        wanted = replace(wanted, set_id=_newest_verified(node))
     return Restore(node, wanted).run()
+
+
+def _newest_verified(node: Node) -> str:
+    found = [item["id"] for item in list_backups(node) if item["verified"]]
+    if not found:
+        raise HiveError(f"{node.name} has no verified backup set; take one with backup.yml", "no-set")
+    return str(found[-1])

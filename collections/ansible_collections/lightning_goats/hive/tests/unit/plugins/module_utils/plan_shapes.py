@@ -66,7 +66,7 @@ def observation(name: str = "alpha", stack: list[Json] | None = None, **changes:
             "ours": True,
             "name": entry["name"],
             "digest": entry["digest"],
-            "health": "ok",
+            "health": {"status": "ok", "version": entry["version"]},
             "rss_bytes": 40_000_000,
             "pid": 100,
         }

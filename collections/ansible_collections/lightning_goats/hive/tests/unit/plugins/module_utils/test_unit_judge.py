@@ -123,7 +123,7 @@ def test_degraded_counts_only_when_it_got_worse() -> None:
     before = observation("alpha", STACK, channels=[dict(CHANNEL)])
     assert _judge.judge({"alpha": fresh._replace(before=before)}, POLICY)["verdict"] == "inconclusive"
     before = copy.deepcopy(before)
-    before["plugins"][0]["health"] = "degraded"
+    before["plugins"][0]["health"]["status"] = "degraded"
     assert _judge.judge({"alpha": fresh._replace(before=before)}, POLICY)["verdict"] == "healthy"
 
 
