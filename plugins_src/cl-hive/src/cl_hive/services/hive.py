@@ -184,6 +184,7 @@ class Hive:
             self.refresh()
         if self._is_due("heartbeat", self.settings.heartbeat_seconds):
             self.sync.send_hash(self._connected)
+        # Also greets those whose connect notification was missed, as before a restart.
         self.sync.tick()
         if self._is_due("prune", PRUNE_SECONDS):
             self.outbox.prune(self._now())
@@ -357,8 +358,6 @@ class Hive:
         self._peers = {peer: address or before.get(peer, "") for peer, address in now.items()}
         for peer in before.keys() - now.keys():
             self.sync.forget(peer)
-        # Those whose connect notification was missed, as before a restart.
-        self.sync.greet(now.keys() - before.keys())
 
     def _admitted(self, member: Member) -> None:
         self.sync.announce([member])

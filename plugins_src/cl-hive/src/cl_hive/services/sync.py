@@ -37,7 +37,7 @@ class PeerView:
     hash_sent_at: int = 0
     differs_since: int = 0
     recheck_at: int = 0
-    full_pair: tuple[tuple[str, str], tuple[str, str]] | None = None
+    full_pair: tuple[str, str] | None = None
     full_sent_at: int = 0
     pause: int = COOLDOWN_SECONDS
 
@@ -141,7 +141,7 @@ class Sync:
         view = self._view(peer_id)
         view.theirs, view.in_sync = theirs, ours == theirs
         if view.in_sync:
-            view.pause, view.differs_since, view.recheck_at = COOLDOWN_SECONDS, 0, 0
+            view.pause, view.differs_since, view.recheck_at, view.full_pair = COOLDOWN_SECONDS, 0, 0, None
             # The other does not know that we agree, unless it has heard exactly this from us lately.
             if view.hash_sent != ours or abs(self._now() - view.hash_sent_at) >= COOLDOWN_SECONDS // 2:
                 self.send_hash([peer_id])
@@ -192,7 +192,9 @@ class Sync:
 
     def _may_send_full(self, peer_id: str, view: PeerView, ours: tuple[str, str], theirs: tuple[str, str]) -> bool:
         now = self._now()
-        if view.full_pair == (ours, theirs):
+        # States change and heal with every heartbeat; a difference in members is the same one until they change.
+        pair = (ours[1], theirs[1]) if ours[1] != theirs[1] else (ours[0], theirs[0])
+        if view.full_pair == pair:
             # Nothing changed since the last exchange, so another one will not help soon.
             if abs(now - view.full_sent_at) < view.pause:
                 return False
@@ -201,7 +203,7 @@ class Sync:
             view.pause = COOLDOWN_SECONDS
         if not self._limiter.allow(("full", peer_id), FULL_SYNCS):
             return False
-        view.full_pair, view.full_sent_at = (ours, theirs), now
+        view.full_pair, view.full_sent_at = pair, now
         return True
 
     def _send_full(self, peer_id: str) -> None:
