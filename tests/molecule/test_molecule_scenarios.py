@@ -47,7 +47,9 @@ def machines() -> Iterator[None]:
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_scenario(scenario: str) -> None:
     output = molecule("test", "--scenario-name", scenario, "--destroy=never", "--no-command-borders")
-    # molecule takes a scenario without tests for a good one, so count: every verify step ran some, and all passed.
+    # molecule goes on without a playbook that it does not find.
+    assert "Executed: Missing" not in output, output
+    # It takes a scenario without tests for a good one, so count: every verify step ran some, and all passed.
     sequence = yaml.safe_load((ROOT / "molecule" / scenario / "molecule.yml").read_text(encoding="utf-8"))
     steps = sequence["scenario"]["test_sequence"]
     verified = re.findall(r"=+ (\d+) passed in ", output)
