@@ -135,7 +135,7 @@ class TestChannels:
         assert one.rpc("listfunds")["outputs"][0]["amount_msat"] == 999_834_000
 
     @pytest.mark.parametrize(
-        ("params", "code"), [([STRANGER, 100_000], 306), (["two", 10**9], 301), (["two", "all"], -32602)]
+        ("params", "code"), [([STRANGER, 100_000], 400), (["two", 10**9], 301), (["two", "all"], -32602)]
     )
     def test_what_cannot_be_funded(self, params: list[Any], code: int, pair: Pair) -> None:
         one, two = pair

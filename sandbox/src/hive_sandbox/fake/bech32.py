@@ -27,7 +27,7 @@ def decode(text: str) -> tuple[str, list[int]]:
         raise ValueError("Bad bech32 string")
     words = [ALPHABET.index(letter) for letter in rest]
     if _polymod(_expanded(prefix) + words) != 1:
-        raise ValueError("Bad bech32 checksum")
+        raise ValueError("Bad bech32 string")
     return prefix, words[:-6]
 
 

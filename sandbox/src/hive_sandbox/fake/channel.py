@@ -33,6 +33,8 @@ class Htlc:
     payment_hash: str
     expiry: int
     index: int
+    # How often an HTLC of this node had changed when this one last did; 0: it has not.
+    updated: int = 0
     # Incoming: what the sender wrote for this node and those behind it.
     onion: list[dict[str, Any]] = field(default_factory=list)
     # Outgoing: the channel and the number of the HTLC that it forwards; empty for one's own payment.

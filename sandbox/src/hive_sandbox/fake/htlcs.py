@@ -27,13 +27,18 @@ class Htlcs:
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        self._index = 0
+        self._index = self._updates = 0
         node.peers.handlers |= {"htlc_add": self._on_add, "htlc_end": self._on_end}
 
     def load(self) -> None:
         """Go on counting where the last run ended; fail forwards that the restart interrupted before they left."""
         everything = [htlc for channel in self.node.channels.by_id.values() for htlc in channel.htlcs]
         self._index = max((htlc.index for htlc in everything), default=0)
+        self._updates = max((htlc.updated for htlc in everything), default=0)
+
+    def _ended(self, htlc: Htlc, outcome: dict[str, Any]) -> None:
+        self._updates += 1
+        htlc.outcome, htlc.updated = outcome, self._updates
 
     def next_index(self) -> int:
         """Return a new `created_index` for listhtlcs."""
@@ -55,7 +60,7 @@ class Htlcs:
         peer = self.node.peers.peer(channel.peer_id)
         if channel.state != NORMAL or peer.link is None or amount_msat > channel.spendable_msat:
             return None
-        htlc = Htlc(channel.next_number, "out", amount_msat, payment_hash, expiry, self.next_index(), [], forwards)
+        htlc = Htlc(channel.next_number, "out", amount_msat, payment_hash, expiry, self.next_index(), forwards=forwards)
         channel.next_number += 1
         channel.to_us_msat -= amount_msat
         channel.htlcs.append(htlc)
@@ -88,7 +93,7 @@ class Htlcs:
             message["payment_hash"],
             int(message["expiry"]),
             self.next_index(),
-            message["onion"],
+            onion=message["onion"],
         )
         channel.htlcs.append(htlc)
         channel.count("in_offered", htlc.amount_msat)
@@ -161,7 +166,7 @@ class Htlcs:
 
     def end(self, channel: Channel, htlc: Htlc, outcome: dict[str, Any]) -> None:
         """End an incoming HTLC and tell the sender."""
-        htlc.outcome = outcome
+        self._ended(htlc, outcome)
         if "preimage" in outcome:
             channel.to_us_msat += htlc.amount_msat
             channel.count("in_fulfilled", htlc.amount_msat)
@@ -185,7 +190,7 @@ class Htlcs:
         if preimage and hashlib.sha256(bytes.fromhex(preimage)).hexdigest() != htlc.payment_hash:
             self.node.log.broken(f"{channel.peer_id}-channeld", "peer sent a wrong preimage")
             return
-        htlc.outcome = outcome
+        self._ended(htlc, outcome)
         if preimage:
             channel.count("out_fulfilled", htlc.amount_msat)
         else:
@@ -232,7 +237,10 @@ class Htlcs:
             connection.execute("UPDATE forwards SET document = ? WHERE id = ?", (json.dumps(record), index))
 
     def _tell_forward(self, record: dict[str, Any]) -> None:
-        self.node.topics.publish("forward_event", {name: record[name] for name in _EVENT_MEMBERS if name in record})
+        event = {name: record[name] for name in _EVENT_MEMBERS if name in record}
+        if "updated_index" in event:
+            del event["created_index"]
+        self.node.topics.publish("forward_event", event)
 
     def forwards(self, index: int | None = None) -> list[dict[str, Any]]:
         """Return the records of forwards, with the payment hash that listforwards does not show."""
@@ -257,6 +265,7 @@ class Htlcs:
                 "payment_hash": htlc.payment_hash,
                 "state": htlc.state,
                 "created_index": htlc.index,
+                **({"updated_index": htlc.updated} if htlc.updated else {}),
             }
             for channel in self.node.channels.by_id.values()
             for htlc in channel.htlcs

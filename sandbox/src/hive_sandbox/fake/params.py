@@ -20,10 +20,9 @@ _UNKNOWN_HINT = (
 class BadValueError(Exception):
     """A value does not fit: what it should have been."""
 
-    def __init__(self, should: str, *, show_token: bool = False) -> None:
+    def __init__(self, should: str) -> None:
         super().__init__(should)
         self.should = should
-        self.show_token = show_token
 
 
 @dataclass(frozen=True)
@@ -76,15 +75,12 @@ def _parsed(param: Param, value: Any) -> Any:
     try:
         return param.parse(value)
     except BadValueError as bad:
-        raise bad_param(param.name, bad.should, value if bad.show_token else None) from None
+        raise bad_param(param.name, bad.should) from None
 
 
-def bad_param(name: str, should: str, token: Any = None) -> RpcError:
-    """Return the error for a parameter whose value does not fit."""
-    if token is None:
-        return RpcError(INVALID_PARAMS, f"{name}: {should}: invalid token (see logs for details)")
-    shown = f'"{token}"' if isinstance(token, str) else str(token)
-    return RpcError(INVALID_PARAMS, f"{name}: {should}: invalid token '{shown}'")
+def bad_param(name: str, should: str) -> RpcError:
+    """Return the error for a parameter whose value does not fit. The value could be a secret and is not shown."""
+    return RpcError(INVALID_PARAMS, f"{name}: {should}: invalid token (see logs for details)")
 
 
 def anything(value: Any) -> Any:
@@ -197,13 +193,13 @@ def sat(value: Any) -> int:
     return amount // 1000
 
 
-def one_of(should: str, *words: str, show_token: bool = False) -> Parser:
+def one_of(should: str, *words: str) -> Parser:
     """Take one of some words."""
 
     def parse(value: Any) -> str:
         if value in words:
             return str(value)
-        raise BadValueError(should, show_token=show_token)
+        raise BadValueError(should)
 
     return parse
 

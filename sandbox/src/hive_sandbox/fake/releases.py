@@ -24,6 +24,7 @@ class Release:
     without_plugins: frozenset[str]
     # channel_state_changed of a new channel: v25 says "unknown", v26 leaves the member out.
     says_unknown_old_state: bool
+    estimates_splice: bool
     # What becomes of an important plugin that exits before getmanifest: v25 aborts (SIGABRT), v26 exits with 1.
     aborts_without_important_plugin: bool
 
@@ -36,6 +37,7 @@ V25 = Release(
     without_channel_fields=frozenset(),
     without_plugins=frozenset({"cln-bwatch"}),
     says_unknown_old_state=True,
+    estimates_splice=False,
     aborts_without_important_plugin=True,
 )
 
@@ -53,6 +55,7 @@ V26 = Release(
     without_channel_fields=frozenset({"max_total_htlc_in_msat"}),
     without_plugins=frozenset(),
     says_unknown_old_state=False,
+    estimates_splice=True,
     aborts_without_important_plugin=False,
 )
 

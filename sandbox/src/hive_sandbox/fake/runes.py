@@ -25,6 +25,7 @@ _ENGLISH = {
     "{": "sorts before",
     "}": "sorts after",
 }
+_NO_RESTRICTION = "not a valid restriction (should be array)"
 READ_ONLY = (
     ("method^list", "method^get", "method=summary"),
     ("method/listdatastore",),
@@ -68,7 +69,7 @@ class Runes:
         """
         rune = read(text)
         if not self._master.is_rune_authorized(rune):
-            raise RpcError(RUNE_NOT_AUTHORIZED, "Not authorized: Invalid rune")
+            raise RpcError(RUNE_NOT_AUTHORIZED, "Not authorized: Not derived from master")
         number = int(unique_id(rune))
         if any(start <= number <= end for start, end in self.blacklist()):
             raise RpcError(RUNE_BLACKLISTED, "Not authorized: Blacklisted rune")
@@ -83,19 +84,19 @@ class Runes:
         rune = self.authorized(text)
         values = _values(node_id, method, params)
         for restriction in rune.restrictions:
-            reasons = [self._reason(text, alternative, values) for alternative in restriction.alternatives]
+            reasons = [self._reason(unique_id(rune), alternative, values) for alternative in restriction.alternatives]
             if all(reason is not None for reason in reasons):
                 raise RpcError(RUNE_NOT_PERMITTED, f"Not permitted: {' AND '.join(str(r) for r in reasons)}")
-        self._last_use[text] = time.monotonic()
+        self._last_use[unique_id(rune)] = time.monotonic()
 
-    def _reason(self, text: str, alternative: Any, values: dict[str, Any]) -> str | None:
+    def _reason(self, number: str, alternative: Any, values: dict[str, Any]) -> str | None:
         """Return what stands against one alternative, None when it holds."""
         field, value = alternative.field, alternative.value
         if alternative.is_unique_id():
             return None if "-" not in value else f"unknown version {value}"
         if field in ("rate", "per"):
             pause = 60 / float(value) if field == "rate" else _duration(value)
-            since = time.monotonic() - self._last_use.get(text, -pause)
+            since = time.monotonic() - self._last_use.get(number, -pause)
             return None if since >= pause else "too soon"
         return reason(alternative.cond, field, value, values)
 
@@ -123,19 +124,16 @@ class Runes:
         """Return the entry of showrunes."""
         rune = read(text)
         restrictions = [_described(r) for r in rune.restrictions if not r.alternatives[0].is_unique_id()]
-        entry: dict[str, Any] = {
-            "rune": text,
-            "unique_id": unique_id(rune),
-            "restrictions": restrictions,
-            "restrictions_as_english": " AND ".join(str(r["english"]) for r in restrictions),
-        }
+        number = unique_id(rune)
+        entry: dict[str, Any] = {"rune": text}
         if text not in self.stored():
             entry["stored"] = False
-        if any(start <= int(entry["unique_id"]) <= end for start, end in self.blacklist()):
+        if any(start <= int(number) <= end for start, end in self.blacklist()):
             entry["blacklisted"] = True
-        if text in self._last_use:
-            entry["last_used"] = time.time() - (time.monotonic() - self._last_use[text])
-        return entry
+        if number in self._last_use:
+            entry["last_used"] = time.time() - (time.monotonic() - self._last_use[number])
+        english = " AND ".join(str(restriction["english"]) for restriction in restrictions)
+        return {**entry, "unique_id": number, "restrictions": restrictions, "restrictions_as_english": english}
 
 
 def read(text: str) -> Any:
@@ -167,14 +165,14 @@ def read_restrictions(value: Any) -> list[Any]:
     if value == "readonly":
         value = [list(alternatives) for alternatives in READ_ONLY]
     if not isinstance(value, list):
-        raise bad_param("restrictions", "should be an array of arrays")
+        raise bad_param("restrictions", _NO_RESTRICTION)
     restrictions = []
     for entry in value:
         alternatives = entry if isinstance(entry, list) else [entry]
         try:
             restrictions.append(runes.Restriction([_alternative(str(text)) for text in alternatives]))
         except (ValueError, IndexError):
-            raise bad_param("restrictions", "not a valid restriction (should end in a condition)") from None
+            raise bad_param("restrictions", _NO_RESTRICTION) from None
     return restrictions
 
 
@@ -209,16 +207,17 @@ def reason(condition: str, field: str, value: str, values: dict[str, Any]) -> st
     """Return what stands against a condition on a field, None when it holds."""
     if condition == "#":
         return None
+    called = _called(field)
     if field not in values:
-        return None if condition == "!" else f"{field} not present"
+        return None if condition == "!" else f"{called} not present"
     actual = str(values[field])
     if condition in "<>":
         try:
             less, more = int(actual) < int(value), int(actual) > int(value)
         except ValueError:
-            return f"{field} is not an integer field"
+            return f"{called} is not an integer field"
         holds, words = (less, "greater or equal to") if condition == "<" else (more, "less than or equal to")
-        return None if holds else f"{field} is {words} {value}"
+        return None if holds else f"{called} is {words} {value}"
     checks = {
         "!": (False, "is present"),
         "=": (actual == value, f"is not equal to {value}"),
@@ -230,7 +229,16 @@ def reason(condition: str, field: str, value: str, values: dict[str, Any]) -> st
         "}": (actual > value, f"is the same or ordered before {value}"),
     }
     holds, words = checks[condition]
-    return None if holds else f"{field} {words}"
+    return None if holds else f"{called} {words}"
+
+
+def _called(field: str) -> str:
+    """Return how a sentence calls a field: parameters by their name or number."""
+    if field.startswith("pname"):
+        return f"parameter {field.removeprefix('pname')}"
+    if field.startswith("parr"):
+        return f"parameter #{field.removeprefix('parr')}"
+    return field
 
 
 def _described(restriction: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 
 from ..errors import INVALID_PARAMS, RpcError, refused
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from ..node import Node
     from ..rpc import Request
 
-_FORWARD_STATUS = one_of("Unrecognized status", "offered", "settled", "local_failed", "failed", show_token=True)
+_FORWARD_STATUS = one_of("Unrecognized status", "offered", "settled", "local_failed", "failed")
 _INDEX = one_of("unrecognized index", "created", "updated")
 _WAIT_TIMED_OUT = 2000
 # What bcli estimates on regtest, where nobody pays fees.
@@ -58,8 +59,9 @@ def _amount(value: Any) -> int:
     Param("push_msat", msat, 0),
 )
 async def fundchannel(node: Node, request: Request) -> Result:
-    """Open a channel to a connected peer."""
+    """Open a channel to a node, connecting to it where its address is known."""
     args = request.args
+    await node.peers.connect(args["id"], None, None, request.client_id)
     channel = node.channels.fund(args["id"], args["amount"], args["push_msat"], announce=args["announce"])
     return {
         "txid": channel.funding_txid,
@@ -103,11 +105,7 @@ async def setchannel(node: Node, request: Request) -> Result:
     args = request.args
     found = node.channels.named(args["id"])
     if not found and args["id"] != "all":
-        raise (
-            bad_param("id", "Channel not found")
-            if len(args["id"]) == 66
-            else bad_param("id", "should be a channel ID, node ID or short_channel_id")
-        )
+        raise bad_param("id", "should be a channel ID or short channel ID")
     names = {
         "feebase": "fee_base_msat",
         "feeppm": "fee_proportional_millionths",
@@ -188,6 +186,8 @@ async def listforwards(node: Node, request: Request) -> Result:
 async def listhtlcs(node: Node, request: Request) -> Result:
     """Return the HTLCs of all channels, or of one."""
     wanted = request.args["id"]
+    if wanted and not re.fullmatch(r"[0-9a-f]{64}|\d+x\d+x\d+", wanted):
+        raise bad_param("id", "must be channel id or short channel id")
     scids = {c.short_channel_id for c in node.channels.named(wanted)} if wanted else None
     rows = [row for row in node.htlcs.listed() if scids is None or row["short_channel_id"] in scids]
     return {"htlcs": indexed(rows, request.args)}
@@ -200,8 +200,9 @@ def indexed(rows: list[dict[str, Any]], args: dict[str, Any]) -> list[dict[str, 
         RpcError: `start` or `limit` without `index`.
     """
     if args["index"] is None:
-        if args["start"] or args["limit"] is not None:
-            raise RpcError(INVALID_PARAMS, "Can only specify {start} or {limit} with {index}")
+        for name in ("start", "limit"):
+            if args[name]:
+                raise RpcError(INVALID_PARAMS, f"Can only specify {{{name}}} with {{index}}")
         return rows
     key = f"{args['index']}_index"
     chosen = sorted((row for row in rows if row.get(key, 0) >= args["start"]), key=lambda row: int(row.get(key, 0)))
@@ -236,15 +237,18 @@ async def listchannels(node: Node, request: Request) -> Result:
     return {"channels": rows}
 
 
-@command("feerates", Param("style", one_of("should be 'perkb' or 'perkw'", "perkb", "perkw")))
+@command("feerates", Param("style", string))
 async def feerates(node: Node, request: Request) -> Result:
     """Return the fees of regtest."""
-    del node
     style = request.args["style"]
+    if style not in ("perkb", "perkw"):
+        raise RpcError(INVALID_PARAMS, f"'style' should be 'perkw' or 'perkb', not '\"{style}\"'")
     rate = _PERKB if style == "perkb" else _PERKB // 4
     estimates = [{"blockcount": n, "feerate": rate, "smoothed_feerate": rate} for n in (2, 6, 12, 100)]
     rates: Result = dict.fromkeys(("opening", "mutual_close", "unilateral_close"), rate)
     rates |= {"unilateral_anchor_close": 5000 if style == "perkb" else 1250, "penalty": rate, "min_acceptable": rate}
+    if node.release.estimates_splice:
+        rates["splice"] = 1032 if style == "perkb" else 258
     rates |= {"max_acceptable": rate * 10, "floor": rate, "estimates": estimates}
     return {style: rates, "onchain_fee_estimates": dict(_SATOSHIS)}
 

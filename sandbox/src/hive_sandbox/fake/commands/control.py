@@ -104,7 +104,7 @@ async def setconfig(node: Node, request: Request) -> Result:
     return {"config": await set_config(node, args["config"], args["val"], args["transient"], request.client_id)}
 
 
-@command("getlog", Param("level", one_of("Invalid log level", *LEVELS), "info"))
+@command("getlog", Param("level", one_of("should be 'io', 'debug', 'info', or 'unusual'", *LEVELS), "info"))
 async def getlog(node: Node, request: Request) -> Result:
     """Return the remembered part of the log from a level on; what is left out is counted."""
     threshold = LEVELS.index(request.args["level"])

@@ -13,6 +13,7 @@ from ..errors import (
     INVOICE_NOT_FOUND,
     INVOICE_STATUS_UNEXPECTED,
     INVOICE_WAIT_TIMED_OUT,
+    LIGHTNINGD,
     PAY_INVOICE_EXPIRED,
     PAY_ROUTE_NOT_FOUND,
     RpcError,
@@ -114,7 +115,7 @@ async def listinvoices(node: Node, request: Request) -> Result:
 )
 async def delinvoice(node: Node, request: Request) -> Result:
     """Forget an invoice in a given status."""
-    found = _labelled(node, request.args["label"])
+    found = _labelled(node, request.args["label"], RpcError(INVOICE_NOT_FOUND, "Unknown invoice"))
     if found["status"] != request.args["status"]:
         raise RpcError(
             INVOICE_STATUS_UNEXPECTED,
@@ -125,10 +126,10 @@ async def delinvoice(node: Node, request: Request) -> Result:
     return found
 
 
-def _labelled(node: Node, label: str) -> Result:
+def _labelled(node: Node, label: str, missing: RpcError) -> Result:
     found = next((row for row in node.invoices.listed() if row["label"] == label), None)
     if found is None:
-        raise RpcError(INVOICE_NOT_FOUND, "Unknown invoice")
+        raise missing
     return found
 
 
@@ -136,7 +137,7 @@ def _labelled(node: Node, label: str) -> Result:
 async def waitinvoice(node: Node, request: Request) -> Result:
     """Wait until an invoice is paid or expired."""
     while True:
-        found = _labelled(node, request.args["label"])
+        found = _labelled(node, request.args["label"], RpcError(LIGHTNINGD, "Label not found"))
         if found["status"] == "paid":
             return found
         if found["status"] == "expired":
@@ -171,7 +172,7 @@ async def decode(node: Node, request: Request) -> Result:
     try:
         found = bolt11.decode(request.args["string"])
     except ValueError as error:
-        raise RpcError(INVALID_PARAMS, f"Unparsable string: {error}") from None
+        raise bad_param("string", str(error)) from None
     result: Result = {
         "type": "bolt11 invoice",
         "currency": found.currency,
@@ -208,11 +209,12 @@ _PAY_PARAMS = (
 )
 
 
-@command("pay", *_PAY_PARAMS)
+@command("pay", *_PAY_PARAMS, renamed={"v26.06.6": {"bolt11": "invstring"}})
 async def pay(node: Node, request: Request) -> Result:
     """Pay an invoice."""
     started = time.time()
-    record = await _pay(node, request.args["bolt11"], request.args["amount_msat"], request.args["label"])
+    invoice_text = request.args.get("bolt11") or request.args["invstring"]
+    record = await _pay(node, invoice_text, request.args["amount_msat"], request.args["label"])
     return {
         "destination": record["destination"],
         "payment_hash": record["payment_hash"],
@@ -248,15 +250,17 @@ async def xpay(node: Node, request: Request) -> Result:
 
 
 async def _pay(node: Node, text: str, amount_msat: int | None, label: str | None) -> Result:
+    by_xpay = node.options.value("xpay-handle-pay")
     try:
         wanted = bolt11.decode(text)
     except ValueError as error:
-        raise RpcError(INVALID_PARAMS, f"Invalid bolt11: {error}") from None
+        what = "bolt11 invoice" if by_xpay else "bolt11"
+        raise RpcError(INVALID_PARAMS, f"Invalid {what}: {error}") from None
     if wanted.amount_msat is not None and amount_msat is not None:
         raise RpcError(INVALID_PARAMS, "amount_msat parameter unnecessary")
     amount = wanted.amount_msat if amount_msat is None else amount_msat
     if amount is None:
-        raise RpcError(INVALID_PARAMS, "amount_msat parameter required")
+        raise RpcError(INVALID_PARAMS, "amount_msat required" if by_xpay else "amount_msat parameter required")
     if wanted.expires_at < time.time():
         raise RpcError(PAY_INVOICE_EXPIRED, "Invoice expired")
     about: Result = {"payment_hash": wanted.payment_hash, "bolt11": text}
@@ -322,7 +326,7 @@ async def waitsendpay(node: Node, request: Request) -> Result:
     """Wait for the end of a payment."""
     records = node.payments.records(request.args["payment_hash"])
     if not records:
-        raise RpcError(_NO_SUCH_PAYMENT, "Never attempted payment for this hash")
+        raise RpcError(_NO_SUCH_PAYMENT, f"Never attempted payment part 0 for '{request.args['payment_hash']}'")
     try:
         record = await node.payments.outcome(records[-1], request.args["timeout"])
     except TimeoutError:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..node import Node
     from ..rpc import Request
 
-_LEVELS = ("io", "debug", "info", "unusual", "broken")
+_LEVEL = one_of("should be 'io', 'debug', 'info', or 'unusual'", "io", "debug", "info", "unusual", "broken")
 
 
 @command("connect", Param("id", string), Param("host", string, None), Param("port", number, None))
@@ -58,7 +58,11 @@ async def disconnect(node: Node, request: Request) -> Result:
     return {}
 
 
-@command("listpeers", Param("id", node_id, None), Param("level", one_of("Invalid log level", *_LEVELS), None))
+@command(
+    "listpeers",
+    Param("id", node_id, None),
+    Param("level", _LEVEL, None),
+)
 async def listpeers(node: Node, request: Request) -> Result:
     """Return the peers that are connected or have a channel."""
     rows: list[Result] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,12 @@ class Command:
     run: Handler
     # Commands with parameters of their own kind (`plugin start` with options) get them as they came.
     free_form: bool = False
+    renamed: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def of_version(self, version: str) -> Command:
+        """Return the command with the parameter names of one version."""
+        names = self.renamed.get(version, {})
+        return replace(self, params=tuple(replace(p, name=names.get(p.name, p.name)) for p in self.params))
 
 
 @dataclass(frozen=True)
@@ -40,11 +46,20 @@ class Known:
     usage: str
 
 
-def command(name: str, *params: Param, free_form: bool = False) -> Callable[[Handler], Handler]:
-    """Make a coroutine the handler of a command."""
+def command(
+    name: str, *params: Param, free_form: bool = False, renamed: dict[str, dict[str, str]] | None = None
+) -> Callable[[Handler], Handler]:
+    """Make a coroutine the handler of a command.
+
+    Args:
+        name: of the command.
+        params: that it takes, in order.
+        free_form: it looks at its parameters itself.
+        renamed: by version, parameters that are called otherwise there.
+    """
 
     def register(handler: Handler) -> Handler:
-        _DONE[name] = Command(name, params, handler, free_form)
+        _DONE[name] = Command(name, params, handler, free_form, renamed or {})
         return handler
 
     return register
@@ -56,7 +71,7 @@ class CommandTable:
     def __init__(self, node: Node, version: str) -> None:
         self.node = node
         self.known = _known(version)
-        self.done = dict(_DONE)
+        self.done = {name: own.of_version(version) for name, own in _DONE.items()}
         for name, own in _DONE.items():
             if name not in self.known:
                 usage = " ".join(p.name if p.required else f"[{p.name}]" for p in own.params)
