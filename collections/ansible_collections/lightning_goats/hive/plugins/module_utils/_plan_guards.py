@@ -22,7 +22,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_stack i
 # A slot takes the artifact, its unpacked copy and the scratch that unpacking needs.
 SLOT_FACTOR = 5
 # What observe reports and the rollout itself puts right.
-REPAIRABLE = frozenset({"drift", "plugin-inactive", "plugin-unhealthy", "transaction-open", "lock-stale", "no-backup"})
+REPAIRABLE = frozenset({"config-drift"})
 
 Finding = tuple[str, str]
 

@@ -74,7 +74,7 @@ def _notes(seen: Json, now: float) -> list[str]:
     ]
     managed = seen.get("managed_config") or {}
     if managed.get("drift"):
-        notes.append("hive.conf was changed by hand")
+        notes.append("hive.conf names other plugins than those that run")
     if managed.get("strays"):
         notes.append("options of our plugins stand outside hive.conf")
     if seen.get("stack") and not seen.get("backups"):

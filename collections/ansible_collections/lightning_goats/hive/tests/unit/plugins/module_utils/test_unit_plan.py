@@ -101,8 +101,18 @@ def test_a_disabled_plugin_is_known_from_the_journal() -> None:
 def test_drift_is_put_right() -> None:
     seen = observation(stack=FULL)
     seen["managed_config"]["drift"] = True
+    seen["problems"] = [{"code": "config-drift", "message": "hive.conf names other plugins than those that run"}]
     step = one(seen, FULL)["nodes"]["alpha"]
     assert (step["action"], step["steps"]) == ("change", ["put hive.conf back to what was confirmed"])
+
+
+def test_a_plugin_that_died_is_started_again() -> None:
+    seen = observation(stack=[item(COMMS)], stable_stack=FULL)
+    seen["managed_config"]["drift"] = True
+    seen["problems"] = [{"code": "config-drift", "message": "hive.conf names other plugins than those that run"}]
+    plan = one(seen, FULL)
+    assert plan["refused"] == []
+    assert plan["nodes"]["alpha"]["after"] == FULL
 
 
 class TestDigest:

@@ -116,7 +116,7 @@ class TestStatus:
             ),
             ({"transaction": {"rollout": "r1", "phase": "open", "deadline": 0}}, "attention", "has no dead-man"),
             ({"lock": {"rollout": "r1", "stale": True}}, "attention", "stale lock of rollout r1"),
-            ({"managed_config": {"drift": True}}, "attention", "changed by hand"),
+            ({"managed_config": {"drift": True}}, "attention", "other plugins than those that run"),
             ({"managed_config": {"strays": ["x"]}}, "attention", "outside hive.conf"),
             ({"problems": [{"code": "x", "message": "look here"}]}, "attention", "look here"),
         ],
