@@ -126,6 +126,7 @@ def test_the_last_one_who_can_admit_cannot_leave(fleet: Fleet) -> None:
 
 def test_a_member_that_lost_its_database_gets_its_membership_back(fleet: Fleet) -> None:
     network = fleet("alpha", "bravo", "charlie")
+    network.run(20)
     bravo = network.nodes["bravo"]
     joined = network.nodes["alpha"].hive.membership.members.get(bravo.id)
     bravo.stop()
@@ -133,7 +134,7 @@ def test_a_member_that_lost_its_database_gets_its_membership_back(fleet: Fleet) 
         file.unlink()
     bravo.start()
     bravo.hive.join(network.nodes["alpha"].hive.invite(24, 0, "neophyte", 1, "")["ticket"], "")
-    network.until(lambda: bravo.members() == {"alpha", "bravo", "charlie"}, 120, "bravo is back")
+    network.until(lambda: bravo.members() == {"alpha", "bravo", "charlie"}, 20, "bravo is back")
     again = network.nodes["alpha"].hive.membership.members.get(bravo.id)
     assert joined is not None
     assert again is not None
