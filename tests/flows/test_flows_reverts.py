@@ -31,7 +31,7 @@ def stands_as_before(fleet: Fleet, pid: int, version: str = "0.1.0", node: str =
     [
         ("0.2.0", "exited"),
         ("0.3.0", "getmanifest"),
-        ("0.5.0", "health"),
+        ("0.5.0", "reports failed"),
         ("0.7.0", "disabled itself"),
     ],
     ids=["crashes at init", "hangs at getmanifest", "is unhealthy", "disables itself"],

@@ -40,6 +40,12 @@ COLORS = {GOOD: constants.COLOR_OK, CHANGED: constants.COLOR_CHANGED, BAD: const
 CLEAR = "\r\x1b[2K"
 
 
+def _task_name(task: Any) -> str:
+    """The task's own name, without that of its role."""
+    name: str = task.get_name().strip()
+    return name.rpartition(" : ")[2] if task._role else name
+
+
 class CallbackModule(DefaultCallback):  # type: ignore[misc]  # ansible-core has no type hints
     """The stdout callback of this project."""
 
@@ -119,7 +125,7 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # ansible-core has
         if self._detailed:
             super().v2_playbook_on_task_start(task, is_conditional)
             return
-        self._tell_running(task.get_name().strip())
+        self._tell_running(_task_name(task))
 
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
         self._task_started[host.get_name(), task._uuid] = time.monotonic()
@@ -137,7 +143,7 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # ansible-core has
         if found.get("unreachable"):
             self._unreachable(node, found)
             return
-        for line in event_lines(action, node, result.task.get_name().strip(), found, time.monotonic() - begun):
+        for line in event_lines(action, node, _task_name(result.task), found, time.monotonic() - begun):
             if action.endswith("debug") and line.text in self._told:
                 continue
             self._told.append(line.text)
@@ -177,7 +183,7 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # ansible-core has
         if any(text in told or told.removeprefix("verdict: ") == text for told in self._told):
             return
         self._told.append(text)
-        self._show(Line(node, f"FAILED {result.task.get_name().strip()}: {text}", BAD))
+        self._show(Line(node, f"FAILED {_task_name(result.task)}: {text}", BAD))
         self._handle_exception_quietly(found)
 
     def _handle_exception_quietly(self, found: Mapping[str, Any]) -> None:
