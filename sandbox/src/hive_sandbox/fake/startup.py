@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .builtin import add_builtin_plugins
-from .configfile import ConfigLine, from_arguments, from_text, read
+from .configfile import ConfigLine, from_arguments, read
 from .database import FILE as DATABASE_FILE
 from .database import Database
 from .errors import StartError
@@ -369,6 +369,3 @@ def _fork_daemon() -> tuple[int, int | None]:
     os.close(heard)
     os.setsid()
     return says, None
-
-
-__all__ = ["from_text", "main"]
