@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.files
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.journal import Journal, State, parse
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.machine import Machine
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.node import Node
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.observe import Observer
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.processes import alive, identity
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.request import Request, Timeouts
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.sealed import seal
@@ -162,6 +162,14 @@ class Rig:
         mark.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(mark, canonical(marker), self.node.keeper)
 
+    def remark(self, item: dict[str, Any]) -> None:
+        """Make a slot that was changed on purpose pass for one that was built that way."""
+        slot = _slots.slot_path(self.node, item["name"], item["digest"])
+        mark = _slots.marker_path(self.node, item["name"], item["digest"])
+        marker = json.loads(mark.read_bytes())
+        marker.update(stat_digest=_slots.stat_digest(slot), tree_digest=_slots.tree_digest(slot))
+        write_atomic(mark, canonical(marker), self.node.keeper)
+
     # The engine
 
     def request(self, state: str, stack: Stack | None = None, **changes: Any) -> Request:
@@ -250,6 +258,32 @@ class Rig:
             assert seal(stack) == (state.stable or [])
             assert not (self.node.state_dir / "lock.json").exists()
 
+    @property
+    def lock_file(self) -> Path:
+        return self.node.state_dir / "lock.json"
+
+    def observe(self) -> dict[str, Any]:
+        """Return what hive_observe returns."""
+        return Observer(self.node).everything()
+
+    @staticmethod
+    def gone(pid: int) -> bool:
+        """Whether a process has ended."""
+        return identity(pid) is None
+
+    def archive(self, command: str, path: str) -> subprocess.CompletedProcess[bytes]:
+        """Run the engine's archive as an operator on the node would."""
+        return subprocess.run(
+            [sys.executable, "-I", path, command, "--state-dir", str(self.node.state_dir)],
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+
+    def wait_until_gone(self, name: str) -> None:
+        """Wait until a plugin has ended by itself."""
+        wait_until(lambda: not any(path.endswith(f"/{name}") for path in self.machine.plugins()), 20, f"{name} is gone")
+
     def wait_closed(self, seconds: float) -> None:
         """Wait until no transaction is open and nobody holds the node."""
         wait_until(
@@ -257,13 +291,3 @@ class Rig:
             seconds,
             "the dead-man has closed the transaction",
         )
-
-
-def process_gone(pid: int) -> bool:
-    """Whether a process has ended."""
-    return identity(pid) is None
-
-
-def downtime(before: float) -> float:
-    """Seconds since a monotonic time."""
-    return time.monotonic() - before

@@ -104,12 +104,10 @@ class Rpc:
 
     def _exchange(self, method: str, params: Params, limit: float) -> dict[str, Any]:
         deadline = time.monotonic() + limit
-        client = self._connection(limit)
         self._next += 1
         request = {"jsonrpc": "2.0", "id": f"hive:{method}#{self._next}", "method": method, "params": params}
+        client = self._send(json.dumps(request).encode() + b"\n\n", limit)
         try:
-            client.settimeout(limit)
-            client.sendall(json.dumps(request).encode() + b"\n\n")
             return self._receive(client, request["id"], deadline)
         except socket.timeout as error:
             self.close()
@@ -119,6 +117,20 @@ class Rpc:
             raise NodeDownError(
                 f"lightningd closed the connection during {method} ({error.strerror or error})"
             ) from error
+
+    def _send(self, message: bytes, limit: float) -> socket.socket:
+        """Send a request and return the connection; one kept from an earlier life of lightningd is replaced."""
+        kept = self._client is not None
+        client = self._connection(limit)
+        try:
+            client.settimeout(limit)
+            client.sendall(message)
+        except OSError as error:
+            self.close()
+            if kept:
+                return self._send(message, limit)
+            raise NodeDownError(f"lightningd closed the connection ({error.strerror or error})") from error
+        return client
 
     def _receive(self, client: socket.socket, request_id: Any, deadline: float) -> dict[str, Any]:
         decoder = json.JSONDecoder()

@@ -11,6 +11,7 @@ from .backups import BackupRequest, recent_backup, take_backup
 from .bundle import engine_archive
 from .guard import Guard, Look, Manifests, check, config_files, plan_from
 from .machine import Machine
+from .options import Past, past_of
 from .request import Request
 from .session import Session
 from .stacks import Plan, Stack, active_items
@@ -55,9 +56,7 @@ class Forward:
         with self.record.step(Step.GUARD) as outcome:
             guard = Guard(self.machine, self.request, seen, self.target, manifests)
             files = config_files(self.machine, seen, self.target, manifests)
-            reasons = check(
-                guard, self._plan(seen, manifests), files, forgotten_options(self.record.journal.state(), seen)
-            )
+            reasons = check(guard, self._plan(seen, manifests), files, past_of(self.record.journal.entries, seen.who))
             outcome.update(blockheight=int(seen.info["blockheight"]), restart=reasons[:1])
         with self.record.step(Step.BACKUP) as outcome:
             wanted = BackupRequest(
@@ -121,17 +120,12 @@ class Forward:
         session.txn.phase = "switched"
 
 
-def forgotten_options(state: Any, seen: Look) -> set[str]:
-    """Return the configured options of plugins that were stopped earlier in this life of lightningd."""
-    orphans: set[str] = state.orphans.get(f"{seen.who.pid}-{seen.who.started}", set())
-    return orphans
-
-
-def forecast(guard: Guard, staged: set[str], forgotten: set[str]) -> list[dict[str, Any]]:
+def forecast(guard: Guard, staged: set[str], past: Past) -> list[dict[str, Any]]:
     """Run every check that needs no slot which is not there yet; return the steps a switch would take.
 
     Args:
         staged: digests of the finished slots.
+        past: what lightningd may hold in memory.
 
     Raises:
         HiveError: the first check that does not hold.
@@ -143,7 +137,7 @@ def forecast(guard: Guard, staged: set[str], forgotten: set[str]) -> list[dict[s
         for test in (guard.stack, guard.lightningd, guard.window, guard.disk, guard.names, guard.schemas):
             test()
     else:
-        check(guard, plan, config_files(guard.machine, seen, target, manifests), forgotten)
+        check(guard, plan, config_files(guard.machine, seen, target, manifests), past)
     steps: list[dict[str, Any]] = [{"step": "stage", "plugin": item["name"]} for item in to_stage]
     steps += [{"step": step.value} for step in (Step.LOCK, Step.GUARD, Step.BACKUP, Step.ARM)]
     steps += [{"step": Step.STOP.value, "plugin": change.name} for change in plan.removals]

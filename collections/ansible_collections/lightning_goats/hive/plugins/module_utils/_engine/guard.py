@@ -14,7 +14,7 @@ from .builtins import BUILTIN
 from .errors import HiveError
 from .machine import Machine, PluginList
 from .observe import active_stack, database_path, free_bytes, options_of
-from .options import Memory, members, remember, unsettable
+from .options import Memory, Past, members, remember, unsettable
 from .processes import Identity
 from .request import Request
 from .stacks import (
@@ -274,24 +274,24 @@ class Guard:
                         "slot-changed",
                     )
 
-    def restart_reasons(self, plan: Plan, forgotten: set[str]) -> list[str]:
+    def restart_reasons(self, plan: Plan, past: Past) -> list[str]:
         """Return why this switch cannot be done while lightningd runs; empty when it can.
 
         Args:
-            forgotten: configured options of plugins that were stopped earlier in this life of lightningd.
+            past: what lightningd may hold in memory.
         """
         reasons = []
         include = self.node.to_inside(self.node.include_file)
-        orphans = (forgotten | self.seen.unowned) - set(self.seen.configs)
+        orphans = (past.names | self.seen.unowned) - set(self.seen.configs)
         for change in plan.removals:
             for path in ours_running(self.machine, self.seen.listed, change.name):
-                orphans |= remember(self.seen.configs, path, include).configured
+                orphans |= remember(self.seen.configs, path, include, past).configured
         for change in plan.changes:
             if change.after is None:
                 continue
             manifest = self.manifests[change.after["digest"]]
             paths = ours_running(self.machine, self.seen.listed, change.name)
-            memory = remember(self.seen.configs, paths[0], include) if paths else Memory()
+            memory = remember(self.seen.configs, paths[0], include, past) if paths else Memory()
             mine = {option["name"] for option in manifest["options"]}
             dropped = memory.configured - mine
             stuck = unsettable(change.after["options"], manifest, memory)
@@ -347,7 +347,7 @@ def configured_names(machine: Machine, argv: list[str]) -> set[str]:
     return names | {word[2:].partition("=")[0] for word in argv if word.startswith("--")}
 
 
-def check(guard: Guard, plan: Plan, files: ConfigFiles, forgotten: set[str]) -> list[str]:
+def check(guard: Guard, plan: Plan, files: ConfigFiles, past: Past) -> list[str]:
     """Run every check; the cheap ones first, lightningd's own parser last.
 
     Returns:
@@ -363,7 +363,7 @@ def check(guard: Guard, plan: Plan, files: ConfigFiles, forgotten: set[str]) -> 
     guard.names()
     guard.slots({change.name for change in plan.changes})
     guard.schemas()
-    reasons = guard.restart_reasons(plan, forgotten)
+    reasons = guard.restart_reasons(plan, past)
     if reasons and not guard.request.allow_lightningd_restart:
         raise HiveError(
             f"{reasons[0]}; allow it with -e hive_allow_lightningd_restart=true", "needs-restart", reasons=reasons

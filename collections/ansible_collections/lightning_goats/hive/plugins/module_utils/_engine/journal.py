@@ -223,6 +223,14 @@ def fold(entries: list[Entry]) -> State:
     return state
 
 
+def stacks_at(entries: list[Entry], when: float) -> list[Stack]:
+    """Return the stacks whose configuration stood on disk at a time: the stable one, or both of an open switch."""
+    state = fold([entry for entry in entries if float(entry["time"]) <= when])
+    if state.transaction is not None:
+        return [state.transaction.target, state.transaction.previous]
+    return [] if state.stable is None else [state.stable]
+
+
 def _fold_transaction(state: State, txn: Transaction, entry: Entry) -> None:
     event, data = entry["event"], entry["data"]
     if event == "intent":

@@ -12,7 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from .journal import Entry, fold, stacks_at
+from .processes import Identity
+from .sealed import fingerprint, is_sealed
+
 NOT_CONFIGURED = ("default", "pluginstart")
+UNKNOWN = object()
 
 
 def option_value(config: dict[str, Any]) -> Any:
@@ -34,6 +39,43 @@ def equal_values(found: Any, wanted: Any) -> bool:
     return found == wanted or str(found) == str(wanted)
 
 
+def known_equal(name: str, found: Any, wanted: Any) -> bool:
+    """Whether a remembered value, which may be sealed or unknown, is the wanted one."""
+    if found is UNKNOWN:
+        return False
+    return equal_values(found, wanted) or (is_sealed(found) and found == fingerprint(name, wanted))
+
+
+@dataclass(frozen=True)
+class Past:
+    """What the journal knows of one life of lightningd.
+
+    Attributes:
+        stopped: configured options of plugins that were stopped in it.
+        boot: options that it read from the managed include when it started; secret values are sealed.
+    """
+
+    stopped: frozenset[str] = frozenset()
+    boot: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> set[str]:
+        """All options it may hold in memory."""
+        return set(self.stopped) | set(self.boot)
+
+
+def past_of(entries: list[Entry], who: Identity | None) -> Past:
+    """Return what the journal knows of the life of one lightningd."""
+    if who is None:
+        return Past()
+    boot: dict[str, Any] = {}
+    for stack in stacks_at(entries, who.started_at):
+        for item in stack:
+            for name, value in item["options"].items() if item["enabled"] else ():
+                boot[name] = value if boot.get(name, value) == value else UNKNOWN
+    return Past(frozenset(fold(entries).orphans.get(f"{who.pid}-{who.started}", ())), boot)
+
+
 @dataclass(frozen=True)
 class Memory:
     """What lightningd remembers of one plugin's options.
@@ -42,7 +84,7 @@ class Memory:
         configured: names it has from files, command line or setconfig, and hands over at every start.
         given: names it had from `plugin start`, forgotten by now.
         values: the configured ones' values, where they are known.
-        mine: configured names that stand in the managed include, or are persisted nowhere else.
+        foreign: configured names that the operator set outside the managed include.
     """
 
     configured: frozenset[str] = frozenset()
@@ -51,11 +93,12 @@ class Memory:
     foreign: frozenset[str] = frozenset()
 
 
-def remember(configs: dict[str, dict[str, Any]], path: str, include: str) -> Memory:
+def remember(configs: dict[str, dict[str, Any]], path: str, include: str, past: Past) -> Memory:
     """Return what lightningd remembers of the plugin that runs from `path`.
 
     Args:
         include: the managed include as lightningd names it; values from other files are the operator's own.
+        past: tells what stands behind a value given at the start, which `listconfigs` shows instead.
     """
     configured, given, foreign, values = set(), set(), set(), {}
     for name, config in configs.items():
@@ -64,6 +107,9 @@ def remember(configs: dict[str, dict[str, Any]], path: str, include: str) -> Mem
         source = str(config.get("source") or (config.get("sources") or ["default"])[0])
         if source == "pluginstart":
             given.add(name)
+            if name in past.names:
+                configured.add(name)
+                values[name] = past.boot.get(name, UNKNOWN)
         elif source not in NOT_CONFIGURED:
             configured.add(name)
             values[name] = option_value(config)
@@ -88,7 +134,7 @@ def members(options: dict[str, Any], manifest: dict[str, Any], memory: Memory) -
         else:
             wanted = default
         found = memory.values.get(name, default) if name in memory.configured else default
-        if equal_values(found, wanted) or wanted is None or (option["type"] == "flag" and wanted is not True):
+        if known_equal(name, found, wanted) or wanted is None or (option["type"] == "flag" and wanted is not True):
             continue
         result[name] = wanted
     return result
@@ -103,6 +149,8 @@ def unsettable(options: dict[str, Any], manifest: dict[str, Any], memory: Memory
             continue
         wanted = options.get(name, option.get("default"))
         found = memory.values.get(name)
-        if not equal_values(found, wanted) and (wanted is None or (option["type"] == "flag" and wanted is not True)):
+        if not known_equal(name, found, wanted) and (
+            wanted is None or (option["type"] == "flag" and wanted is not True)
+        ):
             stuck.append(name)
     return sorted(stuck)

@@ -9,7 +9,7 @@ from .._slots import find_slot
 from .errors import HiveError
 from .guard import Look, Manifests, ours_running
 from .machine import Machine, measure
-from .options import Memory, members, remember
+from .options import Memory, Past, members, past_of, remember
 from .record import Record
 from .request import Timeouts
 from .stacks import Item, Plan
@@ -66,7 +66,7 @@ class Plugins:
         who = self.machine.identity()
         for path in paths:
             slot = seen.by_entry.get(path)
-            memory = self._memory[name] = remember(configs, path, self.include)
+            memory = self._memory[name] = remember(configs, path, self.include, self._past())
             slot_dir = str(slot.path) if slot else str(self.node.to_outside(path).parent.parent)
             facts: dict[str, Any] = {
                 "plugin": name,
@@ -96,7 +96,7 @@ class Plugins:
             self._start(entry, str(slot.path), wanted, manifest)
             if memory is None:
                 # Nobody knows any more what lightningd would hand over; now it shows.
-                found = remember(self.machine.configs(), entry, self.include)
+                found = remember(self.machine.configs(), entry, self.include, self._past())
                 wanted = self._safe(item, manifest, found, seen, step)
                 if wanted:
                     self.machine.stop_plugin(entry, self.node.to_inside(slot.path), self.timeouts.stop)
@@ -125,12 +125,11 @@ class Plugins:
         if name in self._memory:
             return self._memory[name]
         mine = {option["name"] for option in manifest["options"]}
-        return None if stopped is not None or mine & self._forgotten() else Memory()
+        return None if stopped is not None or mine & self._past().names else Memory()
 
-    def _forgotten(self) -> set[str]:
-        """Return the configured options of plugins stopped earlier in this life of lightningd."""
-        who = self.machine.identity()
-        return self.record.journal.state().orphans.get(f"{who.pid}-{who.started}", set()) if who else set()
+    def _past(self) -> Past:
+        """Return what the journal knows of this life of lightningd."""
+        return past_of(self.record.journal.entries, self.machine.identity())
 
     def _safe(self, item: Item, manifest: dict[str, Any], memory: Memory, seen: Look, step: Step) -> dict[str, Any]:
         """Return the members to start with, none when giving them would crash lightningd."""
@@ -154,7 +153,7 @@ class Plugins:
 
     def orphans(self, seen: Look) -> set[str]:
         """Return the options lightningd holds from its configuration whose plugin is not loaded now."""
-        return (self._forgotten() | seen.unowned) - set(self.machine.configs())
+        return (self._past().names | seen.unowned) - set(self.machine.configs())
 
     def _downtime(self, name: str) -> float | None:
         """Return for how long the plugin was away, from its last answer before the stop; None if it was not there."""

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 import uuid
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from .node import Node
 from .processes import Identity, alive, arguments, identity
 
 DOCKER_SECONDS = 60.0
+OUTPUT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,54 @@ class Done:
     out: str
     err: str
     seconds: float
+
+
+def execute(
+    argv: list[str], timeout: float, rights: dict[str, Any], env: dict[str, str], cwd: Path | None, leave: bool = False
+) -> Done:
+    """Run a command in a session of its own and wait for it, not for what it may leave running.
+
+    Its output goes to files: through a pipe, a child that lives on would be waited for as well.
+
+    Args:
+        leave: let what it started live on; otherwise all of it is ended together with the command.
+    """
+    started = time.monotonic()
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        try:
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=env,
+                cwd=cwd,
+                start_new_session=True,
+                **rights,
+            )
+        except OSError as error:
+            raise HiveError(f"cannot run {argv[0]}: {error.strerror}; is it installed there?", "cannot-run") from error
+        rc: int | None
+        try:
+            rc = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            rc = None
+        if not leave or rc is None:
+            end_group(process.pid)
+            process.wait()
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read(OUTPUT_BYTES).decode("utf-8", "replace"))
+    return Done(rc, texts[0], texts[1], time.monotonic() - started)
+
+
+def end_group(leader: int) -> None:
+    """Kill what is left of a process group that we started."""
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:
+        return
 
 
 class Runtime:
@@ -47,35 +97,12 @@ class Runtime:
         return self._execute(self.command(argv, env or {}), timeout, {**os.environ, **(env or {})}, cwd)
 
     def _execute(self, argv: list[str], timeout: float, environment: dict[str, str], cwd: Path | None = None) -> Done:
+        return execute(argv, timeout, self._rights() if self.as_owner else {}, environment, cwd)
+
+    def _rights(self) -> dict[str, Any]:
+        """Return what makes a command run as lightningd's user; nothing when the engine is that user already."""
         owner = self.node.owner
-        rights: dict[str, Any] = (
-            {"user": owner.uid, "group": owner.gid, "extra_groups": []} if owner.foreign and self.as_owner else {}
-        )
-        started = time.monotonic()
-        try:
-            process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=environment,
-                cwd=cwd,
-                start_new_session=True,
-                **rights,
-            )
-        except OSError as error:
-            raise HiveError(
-                f"cannot run {argv[0]}: {error.strerror}; is it installed on {self.node.name}?", "cannot-run"
-            ) from error
-        rc: int | None
-        try:
-            out, err = process.communicate(timeout=timeout)
-            rc = process.returncode
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            out, err = process.communicate()
-            rc = None
-        return Done(rc, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"), time.monotonic() - started)
+        return {"user": owner.uid, "group": owner.gid, "extra_groups": []} if owner.foreign else {}
 
     as_owner = True
 
@@ -89,36 +116,13 @@ class Runtime:
 
     def start_lightningd(self, argv: list[str], seconds: float) -> None:
         """Start lightningd; `argv` is how it ran before."""
-        done = Runtime.run_here(self.start_command(argv), seconds, self.start_as_owner, self.node)
+        rights = self._rights() if self.start_as_owner else {}
+        done = execute(self.start_command(argv), seconds, rights, {**os.environ}, Path("/"), leave=True)
         if done.rc not in (0, None):
             reason = (done.err.strip() or done.out.strip() or f"exit status {done.rc}").splitlines()[-1][:300]
             raise HiveError(f"lightningd of {self.node.name} does not start: {reason}", "lightningd-does-not-start")
 
     start_as_owner = False
-
-    @staticmethod
-    def run_here(argv: list[str], seconds: float, drop: bool, node: Node) -> Done:
-        """Run a command of this machine, with lightningd's rights when `drop` is set."""
-        owner = node.owner
-        rights: dict[str, Any] = (
-            {"user": owner.uid, "group": owner.gid, "extra_groups": []} if drop and owner.foreign else {}
-        )
-        started = time.monotonic()
-        try:
-            done = subprocess.run(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                timeout=seconds,
-                check=False,
-                **rights,
-            )
-        except subprocess.TimeoutExpired:
-            return Done(None, "", "", time.monotonic() - started)
-        except OSError as error:
-            raise HiveError(f"cannot run {argv[0]}: {error.strerror}", "cannot-run") from error
-        return Done(done.returncode, "", done.stderr.decode("utf-8", "replace"), time.monotonic() - started)
 
     def deadman_scheduler(self) -> list[str]:
         """Return the start of the argv that runs a command later, surviving everything; empty when there is none."""

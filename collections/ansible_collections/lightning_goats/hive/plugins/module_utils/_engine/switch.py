@@ -11,12 +11,13 @@ from . import deadman
 from .bundle import engine_archive
 from .errors import HiveError, NodeDownError
 from .files import canonical
-from .forward import Forward, changes_data, forecast, forgotten_options
+from .forward import Forward, changes_data, forecast
 from .guard import Guard, Look, Manifests, config_files, look, unchanged
 from .journal import Journal, Stack, State, Transaction
 from .lock import engine_lock, read_lock, release_lock, take_lock
 from .machine import Machine
 from .node import Node
+from .options import past_of
 from .request import Request
 from .sealed import Vault, seal
 from .session import Session
@@ -254,7 +255,7 @@ class Switch:
             if unchanged(seen, target, self.state.stable, files, self.machine):
                 return self.result(False, "confirmed", target, steps=[])
         guard = Guard(self.machine, self.request, seen, target, manifests)
-        steps = forecast(guard, slots, forgotten_options(self.state, seen))
+        steps = forecast(guard, slots, past_of(self.journal.entries, seen.who))
         return self.result(True, "planned", target, steps=steps)
 
     def _begin(self, seen: Look, target: Stack, kind: str, manifests: Manifests) -> None:
