@@ -18,6 +18,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils import (
     _plan_marker,
     _plan_shelf,
 )
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.sealed import seal
 from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_stack import (
     Json,
     Refusal,
@@ -81,7 +82,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         observed = {node: _observation(hosts, node) for node in hosts.names}
         desired, shelf, found = self._desired(args, hosts, observed, variables)
         policy = {**args, "rollout": adopted}
-        plan = _plan.plan(desired, observed, _manifests(shelf), policy, [*refusals, *found])
+        if args["goal"] == "previous":
+            # Everybody goes back at once: what ran before needs no canary.
+            policy.update(waves=["100%"], separate_channel_peers=False)
+        # Observations hold fingerprints where options are secrets; so do the plan and every report. Only what is handed
+        # to a node's own modules has the values.
+        sealed = {node: seal(stack) for node, stack in desired.items()}
+        plan = _plan.plan(sealed, observed, _manifests(shelf), policy, [*refusals, *found])
+        for wave in plan["waves"] if args["goal"] == "previous" else []:
+            wave["name"] = "all at once"
         if not plan["refused"]:
             digests = [digest for step in plan["nodes"].values() for digest in step["stage"]]
             plan = self._refuse(plan, _plan_shelf.check_artifacts(shelf, digests))
@@ -95,7 +104,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             resumed=bool(adopted),
             started_at=round(time.time(), 3),
             lines=_plan.describe(plan),
-            run=_run(plan, args, shelf, observed, nothing=preview),
+            run=_run(plan, desired, args, shelf, observed, nothing=preview),
         )
         if plan["refused"]:
             result["failed"] = True
@@ -262,7 +271,14 @@ def _runs_hive(step: Json) -> bool:
     return any(item["name"] == "cl-hive" and item["enabled"] for item in step["after"])
 
 
-def _run(plan: Json, args: Json, shelf: Shelf, observed: Mapping[str, Json | None], nothing: bool) -> Json:
+def _run(
+    plan: Json,
+    desired: Mapping[str, Stack],
+    args: Json,
+    shelf: Shelf,
+    observed: Mapping[str, Json | None],
+    nothing: bool,
+) -> Json:
     """What the plays after this one work with: the order, the batches, and the inputs of each node's modules."""
     waves = [] if nothing or plan["refused"] else plan["waves"]
     by_digest = _manifests(shelf)
@@ -279,7 +295,7 @@ def _run(plan: Json, args: Json, shelf: Shelf, observed: Mapping[str, Json | Non
             nodes[node] = {
                 "wave": wave["name"],
                 "revert_first": step["action"] == "revert",
-                "stack": step["after"],
+                "stack": _plan.normal(desired[node]),
                 "releases": [
                     {key: item[key] for key in ("name", "version", "digest")} | {"path": paths[item["digest"]]}
                     for item in step["after"]

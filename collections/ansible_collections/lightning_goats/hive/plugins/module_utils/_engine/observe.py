@@ -139,7 +139,8 @@ class Observer:
         elif ours:
             self.problem(
                 "unknown-slot",
-                f"{path} runs from a slot that is not complete; run rollout.yml to put a whole one in its place",
+                f"{path} runs from a slot that is not complete; stop it (lightning-cli plugin stop {path}), "
+                "then run rollout.yml, which puts a whole one in its place",
             )
         return facts
 
