@@ -96,10 +96,10 @@ def all_agree(trio: Trio, *names: str) -> bool:
     return all_list(trio, *names) and len({trio[name].hashes() for name in names}) == 1
 
 
-# The tests of one fleet build on each other, as an operator's day does.
+# Each step goes on where the one before it ended, as an operator's day does.
 
 
-def test_founding_inviting_joining(trio: Trio) -> None:
+def founding_inviting_joining(trio: Trio) -> None:
     alpha = trio["alpha"]
     assert alpha("hive-genesis", hive_id="sandbox")["hive_id"] == "sandbox"
     for name in ("bravo", "charlie"):
@@ -116,7 +116,7 @@ def test_founding_inviting_joining(trio: Trio) -> None:
     assert status["members"] == {"total": 3, "member": 1, "neophyte": 2}
 
 
-def test_a_second_genesis_or_join_is_told_apart_by_its_code(trio: Trio) -> None:
+def a_second_genesis_or_join_is_told_apart_by_its_code(trio: Trio) -> None:
     assert trio["alpha"]("hive-genesis")["code"] == 6101
     ticket = trio["alpha"]("hive-invite")["ticket"]
     again = trio["bravo"]("hive-join", ticket=ticket)
@@ -124,7 +124,7 @@ def test_a_second_genesis_or_join_is_told_apart_by_its_code(trio: Trio) -> None:
     assert trio["bravo"]("hive-invite")["code"] == 6105
 
 
-def test_health_and_help(trio: Trio) -> None:
+def health_and_help(trio: Trio) -> None:
     for node in trio.values():
         health = node("hive-health")
         assert (health["status"], health["mode"]) == ("ok", "monolith"), health
@@ -135,7 +135,7 @@ def test_health_and_help(trio: Trio) -> None:
         }
 
 
-def test_a_killed_plugin_catches_up_with_what_it_missed(trio: Trio) -> None:
+def a_killed_plugin_catches_up_with_what_it_missed(trio: Trio) -> None:
     charlie, bravo = trio["charlie"], trio["bravo"]
     before = charlie("hive-status")["sync"]["gossip_version"]
     os.kill(charlie.plugin_pid(), signal.SIGKILL)
@@ -148,13 +148,13 @@ def test_a_killed_plugin_catches_up_with_what_it_missed(trio: Trio) -> None:
     assert charlie("hive-status")["sync"]["gossip_version"] >= before
 
 
-def test_who_left_comes_back(trio: Trio) -> None:
+def who_left_comes_back(trio: Trio) -> None:
     ticket = trio["alpha"]("hive-invite")["ticket"]
     assert trio["bravo"]("hive-join", ticket=ticket)["status"] == "join_requested"
     wait_until(lambda: all_agree(trio, *NAMES), SECONDS, "bravo is back everywhere")
 
 
-def test_a_used_ticket_is_refused_with_a_reason(trio: Trio) -> None:
+def a_used_ticket_is_refused_with_a_reason(trio: Trio) -> None:
     ticket = trio["alpha"]("hive-invite")["ticket"]
     assert trio["bravo"]("hive-leave")["status"] == "left"
     wait_until(lambda: len(trio["alpha"].members()) == 2, SECONDS, "alpha heard that bravo left")
@@ -167,7 +167,7 @@ def test_a_used_ticket_is_refused_with_a_reason(trio: Trio) -> None:
     assert trio["charlie"]("hive-status")["join"]["reason"].startswith("used:")
 
 
-def test_all_restart_and_nothing_is_lost(trio: Trio) -> None:
+def all_restart_and_nothing_is_lost(trio: Trio) -> None:
     for node in trio.values():
         node.stop()
         assert not list(node.directory.glob("lightning/regtest/cl_hive.db-*")), "checkpointed and closed"
@@ -179,7 +179,7 @@ def test_all_restart_and_nothing_is_lost(trio: Trio) -> None:
     wait_until(lambda: all_agree(trio, *NAMES), SECONDS, "the three nodes know the same again")
 
 
-def test_siblings_come_and_go_while_the_fleet_goes_on(trio: Trio) -> None:
+def siblings_come_and_go_while_the_fleet_goes_on(trio: Trio) -> None:
     alpha, bravo = trio["alpha"], trio["bravo"]
     for sibling in ("cl-hive-comms", "cl-hive-archon"):
         assert "code" not in bravo("plugin", subcommand="start", plugin=bravo.sibling(sibling))
@@ -204,7 +204,26 @@ def test_siblings_come_and_go_while_the_fleet_goes_on(trio: Trio) -> None:
     wait_until(lambda: len(alpha.members()) == 2, SECONDS, "alpha believed the node's own signature")
 
 
-def test_nobody_logged_a_defect(trio: Trio) -> None:
+def nobody_logged_a_defect(trio: Trio) -> None:
     for node in trio.values():
         assert "cl-hive" in node.log()
         assert [line for line in node.log().splitlines() if "BROKEN" in line and "hive" in line] == []
+
+
+STEPS = (
+    founding_inviting_joining,
+    a_second_genesis_or_join_is_told_apart_by_its_code,
+    health_and_help,
+    a_killed_plugin_catches_up_with_what_it_missed,
+    who_left_comes_back,
+    a_used_ticket_is_refused_with_a_reason,
+    all_restart_and_nothing_is_lost,
+    siblings_come_and_go_while_the_fleet_goes_on,
+    nobody_logged_a_defect,
+)
+
+
+def test_a_day_of_a_fleet(trio: Trio) -> None:
+    """One test, as its steps only make sense in this order."""
+    for step in STEPS:
+        step(trio)
