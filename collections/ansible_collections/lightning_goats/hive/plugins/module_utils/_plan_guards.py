@@ -44,7 +44,7 @@ def guard(
     if not any(code in ("unreachable", "lightningd-down") for code, _ in findings):
         findings += _lightningd(node, seen, targets)
         findings += _htlcs(node, seen, policy)
-        # The names of a plugin of ours that runs from half a slot look like somebody else's; the problem says what to do.
+        # The names of our own plugin in half a slot look like somebody else's; that problem says what to do.
         if not any(code == "unknown-slot" for code, _ in findings):
             findings += _names(node, seen, targets)
         findings += _disk(node, seen, after, manifests, policy)
