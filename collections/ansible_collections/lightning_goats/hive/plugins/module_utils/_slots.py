@@ -15,6 +15,7 @@ from typing import Any
 from ._engine.errors import HiveError
 from ._engine.files import canonical, make_dir, read_json, remove_tree, write_atomic
 from ._engine.node import Node
+from ._engine.processes import in_use
 from ._engine.runtimes import Runtime
 
 SHORT = 12
@@ -176,6 +177,10 @@ def build_slot(node: Node, runtime: Runtime, manifest: dict[str, Any]) -> Slot:
     make_dir(target.parent, owner, 0o755)
     if mark.exists():
         mark.unlink()
+    if in_use(node.to_inside(target)):
+        # A plugin runs from it, so it was whole once and only its marker was lost: it must not be pulled from under it.
+        _prove(node, runtime, manifest, target)
+        return _mark(node, manifest, target, mark)
     remove_tree(target)
     scratch = node.state_dir / "tmp" / f"pex-{digest[:SHORT]}"
     make_dir(scratch, owner)
@@ -187,6 +192,13 @@ def build_slot(node: Node, runtime: Runtime, manifest: dict[str, Any]) -> Slot:
         raise
     finally:
         remove_tree(scratch)
+    os.sync()
+    return _mark(node, manifest, target, mark)
+
+
+def _mark(node: Node, manifest: dict[str, Any], target: Path, mark: Path) -> Slot:
+    """Make a directory a slot."""
+    name, digest = str(manifest["name"]), str(manifest["artifact"]["sha256"])
     marker = {
         "schema": 1,
         "digest": digest,
@@ -195,7 +207,6 @@ def build_slot(node: Node, runtime: Runtime, manifest: dict[str, Any]) -> Slot:
         "stat_digest": stat_digest(target),
         "tree_digest": tree_digest(target),
     }
-    os.sync()
     make_dir(mark.parent, node.keeper)
     write_atomic(mark, canonical(marker), node.keeper)
     return load_slot(node, name, digest)

@@ -125,7 +125,7 @@ class Observer:
             "dynamic": bool(item.get("dynamic")),
             "ours": ours,
             "name": slot.name if slot else Path(path).name,
-            "digest": slot.digest if slot else "",
+            "digest": slot.digest if slot else self._digest_from(path) if ours else "",
             "health": None,
             "rss_bytes": 0,
             "pid": 0,
@@ -143,6 +143,13 @@ class Observer:
                 "then run rollout.yml, which puts a whole one in its place",
             )
         return facts
+
+    def _digest_from(self, path: str) -> str:
+        """Return the digest of the release that an unmarked slot was made from, going by its directory's name."""
+        short = self.node.to_outside(path).parent.parent.name
+        releases = self.node.releases_dir
+        names = [found.name for found in releases.glob(f"{short}*")] if releases.is_dir() else []
+        return names[0] if len(names) == 1 else ""
 
     def _journal(self) -> tuple[State, Journal | None]:
         try:
@@ -173,10 +180,12 @@ class Observer:
         strays = _config.find_strays(lines, names, node.include_file, (node.to_inside(node.slots_dir) + "/",))
         running = [item["path"] for item in facts["plugins"] if item["ours"]]
         drift = facts["lightningd"]["running"] and sorted(plugins) != sorted(running)
-        if drift:
+        missing = ", ".join(sorted(Path(path).name for path in plugins if path not in running))
+        if drift and missing:
+            self.problem("config-drift", f"{missing} should run and does not; run rollout.yml, which starts it again")
+        elif drift:
             self.problem(
-                "config-drift",
-                f"{node.include_file} names other plugins than those that run; run rollout.yml to settle it",
+                "config-drift", f"a plugin of ours runs that {node.include_file} does not name; run rollout.yml"
             )
         for line in strays:
             self.problem(

@@ -105,6 +105,13 @@ def plugin_processes(lightningd_pid: int, directory: str) -> list[int]:
     return [pid for pid in children(lightningd_pid) if any(word.startswith(prefix) for word in arguments(pid)[:4])]
 
 
+def in_use(directory: str) -> bool:
+    """Whether any process of this machine runs something inside `directory`, as that process sees it."""
+    prefix = directory.rstrip("/") + "/"
+    numbers = [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()]
+    return any(word.startswith(prefix) for pid in numbers for word in arguments(pid)[:4])
+
+
 def end_process(pid: int, lightningd_pid: int, directory: str) -> bool:
     """Kill one plugin process after making sure that it still is that child of lightningd; False when it is not."""
     handle = -1
