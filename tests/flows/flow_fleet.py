@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _release
 
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "tests/fixtures/plugins"
 BIN = Path(sys.executable).parent
 PLUGIN = "hive-fixture"
+LIGHTNINGD = os.environ.get("SANDBOX_LIGHTNINGD", "fake")
 
 
 @dataclass(frozen=True)
@@ -141,8 +143,8 @@ class Fleet:
         return sorted(path.parent.name for path in self.sandbox.glob("*/node.json"))
 
     def up(self, count: int) -> None:
-        """Start `count` fake nodes and write their inventory."""
-        self._sandbox("up", "--nodes", str(count), "--lightningd", "fake")
+        """Start `count` nodes, fake ones unless SANDBOX_LIGHTNINGD says real, and write their inventory."""
+        self._sandbox("up", "--nodes", str(count), "--lightningd", LIGHTNINGD)
         hosts = {}
         for name in self.nodes:
             node = json.loads((self.sandbox / name / "node.json").read_text(encoding="utf-8"))
@@ -262,7 +264,9 @@ class Fleet:
         return found
 
     def fault(self, node: str, name: str, **details: Any) -> None:
-        """Let a node misbehave."""
+        """Let a node misbehave, as only a fake one can be told to."""
+        if LIGHTNINGD != "fake":
+            pytest.skip("a real lightningd does not misbehave on demand")
         pairs = [f"{key}={value}" for key, value in details.items()]
         reply = self.cli(node, "-k", "sandbox-fault", f"fault={name}", *pairs)
         assert "code" not in reply, reply
