@@ -141,3 +141,22 @@ def test_while_every_rpc_hangs_nothing_is_begun(fresh_rig: Rig, stacks: tuple[St
     assert (outcome["phase"], outcome["code"]) == ("refused", "rpc-timeout")
     rig.fault("clear")
     rig.assert_runs(old)
+
+
+def test_the_dead_man_gives_no_option_that_would_crash_lightningd(fresh_rig: Rig, stacks: tuple[Stack, Stack]) -> None:
+    """A value given at a start hides the configured one, which stays in lightningd's memory when the plugin stops."""
+    rig, _ = fresh_rig, stacks
+    second = "hive-fixture-second-note"
+    first = [rig.item("0.1.0", options={NOTE: "a"}), rig.second(options={second: "a"})]
+    rig.settle(first)
+    rig.stop()
+    rig.start()
+    before = rig.machine.identity()
+    rig.settle([rig.item("0.2.0", options={NOTE: "b"}), rig.second("0.2.0", {second: "b"})])
+    code, _ = rig.crash(f"{Step.SWITCHED.value}:kill-after", "switched", first, deadman_seconds=2)
+    assert code == -signal.SIGKILL
+    rig.wait_closed(40)
+    assert rig.machine.identity() == before, "lightningd crashed"
+    rig.assert_runs([rig.item("0.2.0", options={NOTE: "b"}), rig.second("0.2.0", {second: "b"})])
+    assert rig.call(f"{NAME}-status")["options"][NOTE] == "b"
+    assert rig.call("hive-fixture-second-status")["options"][second] == "b"

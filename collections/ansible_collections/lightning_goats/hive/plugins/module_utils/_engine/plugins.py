@@ -9,7 +9,7 @@ from .._slots import find_slot
 from .errors import HiveError
 from .guard import Look, Manifests, ours_running
 from .machine import Machine, measure
-from .options import Memory, Past, members, past_of, remember
+from .options import UNKNOWN, Memory, Past, members, past_of, remember
 from .record import Record
 from .request import Timeouts
 from .stacks import Item, Plan
@@ -21,6 +21,7 @@ class Plugins:
 
     Attributes:
         downtime_ms: per plugin, from its last answer before the stop to its first after the start.
+        without_values: plugins that were started without options they should have, because giving them was not safe.
     """
 
     def __init__(self, machine: Machine, record: Record, timeouts: Timeouts) -> None:
@@ -29,7 +30,7 @@ class Plugins:
         self.record = record
         self.timeouts = timeouts
         self.downtime_ms: dict[str, float] = {}
-        self.warnings: list[str] = []
+        self.without_values: dict[str, str] = {}
         self._last_answer: dict[str, float] = {}
         self._memory: dict[str, Memory] = {}
 
@@ -37,6 +38,14 @@ class Plugins:
     def include(self) -> str:
         """The managed include as lightningd names it."""
         return self.node.to_inside(self.node.include_file)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is worth telling."""
+        return [
+            f"{name} runs without its values of {options} until lightningd is restarted"
+            for name, options in self.without_values.items()
+        ]
 
     def answered(self, manifest: dict[str, Any], seconds: float = 2.0) -> bool:
         """Whether the plugin's health RPC answers at all."""
@@ -119,9 +128,14 @@ class Plugins:
         stopped = self.record.last("intent", Step.STOP, name)
         if step is Step.REVERT_START and stopped is not None:
             # The way back: what was configured is handed over as before, what was given must be given again.
-            configured = frozenset(stopped["configured"])
-            values = {option: item["options"].get(option) for option in configured if option in item["options"]}
-            return Memory(configured, frozenset(stopped["given"]), values, configured - frozenset(item["options"]))
+            configured, given = frozenset(stopped["configured"]), frozenset(stopped["given"])
+            boot = self._past().boot
+            # A configured value that was not hidden by a given one is the one the stack was running with.
+            values = {
+                option: boot.get(option, UNKNOWN) if option in given else item["options"].get(option, UNKNOWN)
+                for option in configured
+            }
+            return Memory(configured, given, values, configured - frozenset(item["options"]))
         if name in self._memory:
             return self._memory[name]
         mine = {option["name"] for option in manifest["options"]}
@@ -141,7 +155,7 @@ class Plugins:
             return wanted
         names = ", ".join(sorted(wanted))
         if step is Step.REVERT_START:
-            self.warnings.append(f"{item['name']} runs without its values of {names} until lightningd is restarted")
+            self.without_values[str(item["name"])] = names
             return {}
         raise HiveError(
             f"{names} of {item['name']} cannot be given while lightningd runs: it holds {sorted(orphans)[0]} of "
