@@ -150,6 +150,7 @@ def node_report(facts: Facts, node: str) -> Json:
         "backup": ((switch or {}).get("backup") or {}).get("id")
         if isinstance((switch or {}).get("backup"), dict)
         else None,
+        "notes": [str(note) for note in (switch or {}).get("warnings") or []] + orphans(observed, before, after),
         "journal_head": last.get("journal_head") or (observed.get("journal") or {}).get("head", ""),
         "timeline": timeline(entries(facts, node)),
         "lightningd": {
@@ -157,6 +158,24 @@ def node_report(facts: Facts, node: str) -> Json:
         },
         "value_at_risk_msat": observed.get("value_at_risk_msat"),
     }
+
+
+def orphans(observed: Json, before: Sequence[Json], after: Sequence[Json] | None) -> list[str]:
+    """What to do where lightningd read options from its config that belong to a plugin which is gone now."""
+    gone = {item["name"] for item in before} - {item["name"] for item in after or []}
+    paths = {plugin.get("path") for plugin in observed.get("plugins") or [] if plugin.get("name") in gone}
+    held = [
+        name
+        for name, option in (observed.get("options") or {}).items()
+        # A file's source is path:line; what came with `plugin start` goes with the plugin.
+        if option.get("plugin") in paths and ":" in str(option.get("source"))
+    ]
+    if after is None or not held:
+        return []
+    return [
+        f"lightningd still holds {held[0]} of a plugin that is gone: restart it in a quiet hour, until then use neither "
+        "setconfig nor lightning-cli -k plugin start, which would kill it"
+    ]
 
 
 def node_result(facts: Facts, node: str, step: Json | None) -> tuple[str, str]:
@@ -230,7 +249,9 @@ def table(report: Json) -> list[str]:
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    notes = [f"{node}: {note}" for node, entry in report["nodes"].items() for note in entry["notes"]]
+    return [*lines, "", *notes] if notes else lines
 
 
 def stack_words(stack: Sequence[Json] | None) -> str:

@@ -188,6 +188,22 @@ def test_the_final_table() -> None:
     assert lines[1].split() == ["alpha", "confirmed", COMMS, "0.1.1", "312", "ms", "0"]
 
 
+def test_what_the_node_warns_of_is_told() -> None:
+    warned = {**switched(), "warnings": ["restart lightningd in a quiet hour"]}
+    report = _report.build(replace(success(), switches=dict.fromkeys(NODES, warned)))
+    assert _report.table(report)[-1] == "charlie: restart lightningd in a quiet hour"
+    assert "restart lightningd in a quiet hour" in _report_files.html(report)
+
+
+@pytest.mark.parametrize(("source", "told"), [("/ln/hive.conf:3", True), ("pluginstart", False), ("default", False)])
+def test_options_that_lightningd_still_holds_are_told(source: str, told: bool) -> None:
+    seen = observation("alpha", OLD)
+    seen["options"] = {"cl-hive-comms-mode": {"value": "x", "source": source, "plugin": seen["plugins"][0]["path"]}}
+    assert bool(_report.orphans(seen, OLD, [])) == told
+    assert _report.orphans(seen, OLD, OLD) == []
+    assert _report.orphans(seen, OLD, None) == []
+
+
 class Page(HTMLParser):
     """What a browser would make of the page: balanced tags, its references, rows and words."""
 
