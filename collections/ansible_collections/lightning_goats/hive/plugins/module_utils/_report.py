@@ -173,8 +173,8 @@ def orphans(observed: Json, before: Sequence[Json], after: Sequence[Json] | None
     if after is None or not held:
         return []
     return [
-        f"lightningd still holds {held[0]} of a plugin that is gone: restart it in a quiet hour, until then use neither "
-        "setconfig nor lightning-cli -k plugin start, which would kill it"
+        f"lightningd still holds {held[0]} of a plugin that is gone: restart it in a quiet hour; until then use no "
+        "setconfig and no lightning-cli -k plugin start, which would kill it"
     ]
 
 
