@@ -417,4 +417,4 @@ def list_backups(node: Node) -> list[dict[str, Any]]:
                     "bytes": int(manifest["bytes"]),
                 }
             )
-    return found
+    return sorted(found, key=lambda item: (float(item["created_at"]), str(item["id"])))
