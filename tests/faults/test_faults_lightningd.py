@@ -160,3 +160,35 @@ def test_the_dead_man_gives_no_option_that_would_crash_lightningd(fresh_rig: Rig
     rig.assert_runs([rig.item("0.2.0", options={NOTE: "b"}), rig.second("0.2.0", {second: "b"})])
     assert rig.call(f"{NAME}-status")["options"][NOTE] == "b"
     assert rig.call("hive-fixture-second-status")["options"][second] == "b"
+
+
+def test_installed_again_with_other_values_needs_no_restart(fresh_rig: Rig, stacks: tuple[Stack, Stack]) -> None:
+    """lightningd holds values it read at its start, of plugins that are gone; new ones are given when all are up."""
+    rig, _ = fresh_rig, stacks
+    second = "hive-fixture-second-note"
+    rig.settle([rig.item("0.1.0", options={NOTE: "a"}), rig.second(options={second: "a"})])
+    rig.stop()
+    rig.start()
+    before = rig.machine.identity()
+    rig.settle([])
+    wanted = [rig.item("0.1.0", options={NOTE: "b"}), rig.second(options={second: "b"})]
+    rig.settle(wanted)
+    assert rig.machine.identity() == before
+    rig.assert_runs(wanted)
+    assert rig.call(f"{NAME}-status")["options"][NOTE] == "b"
+    assert rig.call("hive-fixture-second-status")["options"][second] == "b"
+
+
+def test_installed_again_in_part_the_restart_that_is_allowed_helps(fresh_rig: Rig, stacks: tuple[Stack, Stack]) -> None:
+    rig, _ = fresh_rig, stacks
+    rig.settle([rig.item("0.1.0", options={NOTE: "a"}), rig.second(options={"hive-fixture-second-note": "a"})])
+    rig.stop()
+    rig.start()
+    rig.settle([])
+    wanted = [rig.item("0.1.0", options={NOTE: "b"})]
+    refused = rig.run("switched", wanted)
+    assert (refused["phase"], refused["code"]) == ("refused", "needs-restart")
+    outcome = rig.run("switched", wanted, allow_lightningd_restart=True, deadman_seconds=0.0)
+    assert outcome["phase"] == "confirmed", outcome.get("error")
+    assert outcome["lightningd_restarts"] == 1
+    assert rig.call(f"{NAME}-status")["options"][NOTE] == "b"

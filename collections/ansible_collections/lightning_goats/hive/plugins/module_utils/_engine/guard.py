@@ -14,7 +14,7 @@ from .builtins import BUILTIN
 from .errors import HiveError
 from .machine import Machine, PluginList
 from .observe import active_stack, database_path, free_bytes, options_of
-from .options import Memory, Past, members, remember, unsettable
+from .options import Memory, Past, members, recalled, remember, unsettable
 from .processes import Identity
 from .request import Request
 from .stacks import (
@@ -274,6 +274,11 @@ class Guard:
                         "slot-changed",
                     )
 
+    def _ours(self, option: str) -> bool:
+        """Whether an option belongs to a plugin from our slots."""
+        root = self.node.to_inside(self.node.slots_dir) + "/"
+        return str(self.seen.configs.get(option, {}).get("plugin", "")).startswith(root)
+
     def restart_reasons(self, plan: Plan, past: Past) -> list[str]:
         """Return why this switch cannot be done while lightningd runs; empty when it can.
 
@@ -282,28 +287,29 @@ class Guard:
         """
         reasons = []
         include = self.node.to_inside(self.node.include_file)
-        orphans = (past.names | self.seen.unowned) - set(self.seen.configs)
-        for change in plan.removals:
-            for path in ours_running(self.machine, self.seen.listed, change.name):
-                orphans |= remember(self.seen.configs, path, include, past).configured
-        for change in plan.changes:
+        held = past.names | (self.seen.unowned - set(self.seen.configs))
+        needed: set[str] = set()
+        for change in [*plan.removals, *plan.changes]:
+            paths = ours_running(self.machine, self.seen.listed, change.name)
+            memory = remember(self.seen.configs, paths[0], include, past) if paths else Memory()
+            held |= memory.configured
             if change.after is None:
                 continue
             manifest = self.manifests[change.after["digest"]]
-            paths = ours_running(self.machine, self.seen.listed, change.name)
-            memory = remember(self.seen.configs, paths[0], include, past) if paths else Memory()
-            mine = {option["name"] for option in manifest["options"]}
-            dropped = memory.configured - mine
+            if not paths:
+                memory = recalled(past, manifest)
             stuck = unsettable(change.after["options"], manifest, memory)
             reasons += [f"lightningd cannot take back the value of {name} while it runs" for name in stuck]
-            needed = members(change.after["options"], manifest, memory)
-            if needed and (orphans | dropped) - mine:
-                reasons.append(
-                    f"lightningd would crash if {sorted(needed)[0]} were given now, because it holds "
-                    f"{sorted((orphans | dropped) - mine)[0]} "
-                    "of a plugin that is not loaded"
-                )
-            orphans = (orphans - mine) | dropped
+            needed |= set(members(change.after["options"], manifest, memory))
+        # Values are given when all plugins of the stack are up; what is still without an owner then would crash it.
+        owned = set(self.seen.configs) - {name for name in held if self._ours(name)}
+        for item in active_items(self.target):
+            owned |= {option["name"] for option in self.manifests[item["digest"]]["options"]}
+        if needed and held - owned:
+            reasons.append(
+                f"lightningd would crash if {sorted(needed)[0]} were given now, because it holds "
+                f"{sorted(held - owned)[0]} of a plugin that is not loaded"
+            )
         for change in [*plan.removals, *plan.changes]:
             paths = ours_running(self.machine, self.seen.listed, change.name)
             if not all(self.seen.listed[path].get("dynamic", True) for path in paths):

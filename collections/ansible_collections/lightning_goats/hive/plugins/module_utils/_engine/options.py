@@ -118,6 +118,13 @@ def remember(configs: dict[str, dict[str, Any]], path: str, include: str, past: 
     return Memory(frozenset(configured), frozenset(given), values, frozenset(foreign))
 
 
+def recalled(past: Past, manifest: dict[str, Any]) -> Memory:
+    """Return what lightningd may remember of a plugin that does not run."""
+    mine = {option["name"] for option in manifest["options"]}
+    names = frozenset(past.names & mine)
+    return Memory(names, values={name: past.boot.get(name, UNKNOWN) for name in names})
+
+
 def members(options: dict[str, Any], manifest: dict[str, Any], memory: Memory) -> dict[str, Any]:
     """Return what must be said at `plugin start` for the plugin to get exactly the stack's values.
 

@@ -62,6 +62,16 @@ class Plugins:
                 self.stop(holder, seen)
             self.stop(change.name, seen)
             self.start(change.after, manifests[change.after["digest"]], seen)
+        started = [change.after for change in plan.changes if change.after is not None]
+        self.give_values(started, manifests, seen, Step.STOP, Step.START)
+        if self.without_values:
+            name, options = next(iter(self.without_values.items()))
+            raise HiveError(
+                f"{options} of {name} cannot be given while lightningd runs, because it holds "
+                f"{sorted(self.orphans(seen))[0]} of "
+                "a plugin that is not loaded and would crash; run again with -e hive_allow_lightningd_restart=true",
+                "needs-restart",
+            )
 
     def _already(self, item: Item) -> bool:
         """Whether this transaction has started the plugin before it was interrupted, and it still runs."""
@@ -100,13 +110,13 @@ class Plugins:
         slot = find_slot(self.node, name, item["digest"])
         entry = slot.inside(self.node)
         memory = self._recall(name, item, manifest, step)
-        wanted = {} if memory is None else self._safe(item, manifest, memory, seen, step)
+        wanted = {} if memory is None else self._safe(item, manifest, memory, seen)
         with self.record.step(step, plugin=name, path=entry, named=sorted(wanted)) as outcome:
             self._start(entry, str(slot.path), wanted, manifest)
             if memory is None:
                 # Nobody knows any more what lightningd would hand over; now it shows.
                 found = remember(self.machine.configs(), entry, self.include, self._past())
-                wanted = self._safe(item, manifest, found, seen, step)
+                wanted = self._safe(item, manifest, found, seen)
                 if wanted:
                     self.machine.stop_plugin(entry, self.node.to_inside(slot.path), self.timeouts.stop)
                     self._start(entry, str(slot.path), wanted, manifest)
@@ -145,7 +155,7 @@ class Plugins:
         """Return what the journal knows of this life of lightningd."""
         return past_of(self.record.journal.entries, self.machine.identity())
 
-    def _safe(self, item: Item, manifest: dict[str, Any], memory: Memory, seen: Look, step: Step) -> dict[str, Any]:
+    def _safe(self, item: Item, manifest: dict[str, Any], memory: Memory, seen: Look) -> dict[str, Any]:
         """Return the members to start with, none when giving them would crash lightningd."""
         wanted = members(item["options"], manifest, memory)
         if not wanted:
@@ -154,16 +164,16 @@ class Plugins:
         if not orphans:
             return wanted
         names = ", ".join(sorted(wanted))
-        if step is Step.REVERT_START:
-            self.without_values[str(item["name"])] = names
-            return {}
-        raise HiveError(
-            f"{names} of {item['name']} cannot be given while lightningd runs: it holds {sorted(orphans)[0]} of "
-            "a plugin that is not loaded "
-            "and would crash; restart lightningd in a quiet hour, or allow it with -e "
-            "hive_allow_lightningd_restart=true",
-            "needs-restart",
-        )
+        self.without_values[str(item["name"])] = names
+        return {}
+
+    def give_values(self, items: list[Item], manifests: Manifests, seen: Look, stop: Step, start: Step) -> None:
+        """Start again, one by one, what had to be started without its values: no option is without its owner now."""
+        for item in items:
+            if item["name"] in self.without_values and not self.orphans(seen):
+                del self.without_values[item["name"]]
+                self.stop(item["name"], seen, stop)
+                self.start(item, manifests[item["digest"]], seen, start)
 
     def orphans(self, seen: Look) -> set[str]:
         """Return the options lightningd holds from its configuration whose plugin is not loaded now."""

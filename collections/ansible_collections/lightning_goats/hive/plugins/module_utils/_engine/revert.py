@@ -168,11 +168,8 @@ class Revert:
             item = previous[name]
             if find_slot(self.node, name, item["digest"]).inside(self.node) not in listed:
                 self.plugins.start(item, manifests[item["digest"]], seen, Step.REVERT_START)
-        # Now that all are up, no option lies without its owner, and values can be given to one plugin after the other.
-        for name in list(self.plugins.without_values) if not self.plugins.orphans(seen) else []:
-            del self.plugins.without_values[name]
-            self.plugins.stop(name, seen, Step.REVERT_STOP)
-            self.plugins.start(previous[name], manifests[previous[name]["digest"]], seen, Step.REVERT_START)
+        items = [previous[name] for name in sorted(previous, key=order)]
+        self.plugins.give_values(items, manifests, seen, Step.REVERT_STOP, Step.REVERT_START)
         with self.record.step(Step.REVERT_VERIFY):
             self.proof.stack(self.txn.previous, manifests, strict=False)
 
