@@ -17,6 +17,7 @@ from .request import Timeouts
 from .stacks import Item, Stack, active_items
 
 GOOD = ("ok", "degraded")
+FAILED_SECONDS = 1.0
 
 
 class Proof:
@@ -72,13 +73,17 @@ class Proof:
 
     def _health(self, slot: Slot) -> None:
         report: dict[str, Any] = {}
+        deadline = time.monotonic() + self.timeouts.healthy
+        patience = time.monotonic() + min(FAILED_SECONDS, self.timeouts.healthy)
 
-        def good() -> bool:
+        def settled() -> bool:
             nonlocal report
             report = self.machine.health(str(slot.manifest["health_rpc"]), 2.0) or {}
-            return report.get("status") in GOOD
+            # One that is silent may still be coming up; one that says it has failed gets less time to think again.
+            return report.get("status") in GOOD or (bool(report) and time.monotonic() >= patience)
 
-        healthy = measure(good, time.monotonic() + self.timeouts.healthy)
+        measure(settled, deadline)
+        healthy = report.get("status") in GOOD
         failed = [
             str(check.get("name"))
             for check in report.get("checks", [])
