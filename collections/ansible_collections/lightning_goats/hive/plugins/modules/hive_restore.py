@@ -9,13 +9,11 @@ module: hive_restore
 short_description: Restore the data of a node's hive plugins from a backup set, behind a fence
 description:
   - Restores databases and key files of our plugins only. lightningd's own database, C(hsm_secret) and
-    C(emergency.recover) are
-    never touched.
+    C(emergency.recover) are never touched.
   - Without O(apply) it only says what would be lost, table by table.
   - Where anything would be lost, the exact phrase that RV(phrase) shows must be given in O(phrase).
   - The plugins are stopped for the moment of the exchange. What is replaced is kept aside, and comes back when a
-    plugin does
-    not get healthy with the restored data.
+    plugin does not get healthy with the restored data.
 author:
   - Lightning Goats (@lightning-goats)
 extends_documentation_fragment:

@@ -9,8 +9,7 @@ module: hive_switch
 short_description: Move a node from one stack of plugins to another, and back when anything is wrong
 description:
   - A journaled transaction on the node. Plugins are stopped and started while lightningd runs on. The managed
-    configuration
-    is validated by lightningd itself, before and after.
+    configuration is validated by lightningd itself, before and after.
   - A dead-man on the node undoes the switch when nobody confirms it in time, also when the controller is gone.
   - When anything fails, the previous stack is brought back and proven healthy, and then the module fails with the
     reason.

@@ -320,9 +320,8 @@ class Guard:
 def config_files(machine: Machine, seen: Look, target: Stack, manifests: Manifests) -> ConfigFiles:
     """Return what a stack makes of the configuration files.
 
-    Values that `setconfig` persisted are cleared when their plugin is not in the stack (lightningd would refuse to
-    start with
-    them) and when the stack sets that option itself.
+    Values that `setconfig` persisted are cleared when their plugin is not in the stack, because lightningd would refuse
+    to start with them, and when the stack sets that option itself.
     """
     node = machine.node
     top = _config.read_config(node.config_file, {}) or ""

@@ -110,9 +110,8 @@ class Machine:
     ) -> None:
         """Start one plugin by its real path and wait until lightningd has accepted its init.
 
-        A plugin that hangs is ended by its own pid once its time is up: lightningd itself would wait for two minutes
-        and
-        start nothing else meanwhile.
+        A plugin that hangs is ended by its own pid once its time is up: lightningd itself would wait for two minutes,
+        and start nothing else meanwhile.
 
         Raises:
             HiveError: with lightningd's reason, or which of the two answers never came.

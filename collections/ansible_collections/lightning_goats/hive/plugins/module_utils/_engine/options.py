@@ -1,10 +1,9 @@
 """Which values lightningd would hand a plugin by itself, and which must be said when it is started; pure.
 
-lightningd keeps the values of its configuration files in memory and hands them to every start of the plugin that
-owns them;
-values given with `plugin start` are forgotten at the plugin's stop. Giving any crashes lightningd (v25.02 to
-v26.06.6) when
-it holds a configured option whose plugin is not loaded at that moment. So values are given only where they differ.
+lightningd keeps the values of its configuration files in memory and hands them to every start of the plugin that owns
+them; values given with `plugin start` are forgotten at the plugin's stop. Giving any crashes lightningd (v25.02 to
+v26.06.6) when it holds a configured option whose plugin is not loaded at that moment. So values are given only where
+they differ, and only when all plugins of the stack are up.
 """
 
 from __future__ import annotations
