@@ -187,5 +187,6 @@ class Plugins:
             since = float(stopped.get("answered_at", 0.0))
         if not since:
             return None
-        self.downtime_ms[name] = round((time.time() - since) * 1000, 1)
+        # One that had to be started twice was away twice.
+        self.downtime_ms[name] = round(self.downtime_ms.get(name, 0.0) + (time.time() - since) * 1000, 1)
         return self.downtime_ms[name]
