@@ -64,5 +64,10 @@ def _samples(probe: Json) -> list[Json]:
     seen = probe.get("observed")
     if found or not seen:
         return found
-    ours = [plugin for plugin in seen.get("plugins", []) if plugin.get("ours")]
+    # An observation has the whole answer of the health RPC, a sample only its status.
+    ours = [
+        {**plugin, "health": (plugin.get("health") or {}).get("status", "")}
+        for plugin in seen.get("plugins", [])
+        if plugin.get("ours")
+    ]
     return [{"time": seen["time"], "lightningd": seen["lightningd"], "plugins": ours, "channels": seen["channels"]}]
