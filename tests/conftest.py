@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections import Counter
 from functools import cache
 
 import pytest
@@ -43,3 +44,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.fail(f"CI runs every test, and {trouble}", pytrace=False)
     if trouble:
         pytest.skip(trouble)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for each reason to skip: hundreds of tests share one, and would push what failed out of sight."""
+    reasons = Counter(
+        report.longrepr[2] for report in terminalreporter.stats.get("skipped", []) if isinstance(report.longrepr, tuple)
+    )
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"SKIPPED {count} times: {reason.removeprefix('Skipped: ')}")
