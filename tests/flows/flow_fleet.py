@@ -125,6 +125,7 @@ class Fleet:
     root: Path
     shelf: Shelf
     variables: Json = field(default_factory=dict)
+    more_environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def sandbox(self) -> Path:
@@ -178,6 +179,25 @@ class Fleet:
         content = {"hive_nodes": {"hosts": hosts, "vars": variables}}
         (self.inventory / "hosts.yml").write_text(yaml.safe_dump(content), encoding="utf-8")
 
+    def host(self, node: str, **variables: Any) -> Path:
+        """Write variables of one node; gives the file, so that it can be taken away again."""
+        path = self.inventory / "host_vars" / f"{node}.yml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(yaml.safe_dump(variables), encoding="utf-8")
+        return path
+
+    def lose(self, node: str, event: str, answer: bool = False, since: int = 0) -> Path:
+        """Let the connection to a node drop for good once its journal has an event after its first `since` entries."""
+        journal = str(self.sandbox / node / "hive/journal.jsonl")
+        return self.host(
+            node,
+            ansible_connection="dropping",
+            ansible_drop_journal=journal,
+            ansible_drop_event=event,
+            ansible_drop_since=since,
+            ansible_drop_answer=answer,
+        )
+
     def down(self) -> None:
         """Stop the nodes."""
         self._sandbox("down")
@@ -206,8 +226,13 @@ class Fleet:
     def environment(self) -> dict[str, str]:
         """Its environment: the repository's configuration and this venv, whatever the caller's is."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "HIVE_"))}
-        path = f"{BIN}:{os.environ['PATH']}"
-        return {**kept, "PATH": path, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+        ours = {
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_CONNECTION_PLUGINS": str(ROOT / "tests/flows/connections"),
+            "ANSIBLE_NOCOLOR": "1",
+        }
+        return {**kept, **ours, **self.more_environment}
 
     def run(self, playbook: str, *arguments: str, **variables: Any) -> Outcome:
         """Run a playbook to its end; `variables` are passed with -e."""
