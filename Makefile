@@ -7,6 +7,8 @@ BOOTSTRAP := $(CURDIR)/.cache/uv-$(UV_VERSION)
 UV := $(BOOTSTRAP)/bin/uv
 ANSIBLE := PATH="$(VENV)/bin:$$PATH" ANSIBLE_CONFIG="$(CURDIR)/ansible.cfg" "$(VENV)/bin/ansible-playbook"
 SUITE ?=
+# Where a proxy with a certificate of its own stands in between, the system knows it and uv does not.
+export UV_SYSTEM_CERTS := true
 
 .DEFAULT_GOAL := help
 .PHONY: help venv rollout test lint bench reference sandbox-down clean
@@ -20,7 +22,7 @@ $(UV): scripts/bootstrap-uv
 	@scripts/bootstrap-uv "$(PYTHON)" "$(UV_VERSION)" "$(BOOTSTRAP)"
 
 $(VENV)/.ready: $(UV) uv.lock pyproject.toml $(wildcard plugins_src/*/pyproject.toml) sandbox/pyproject.toml
-	@UV_PROJECT_ENVIRONMENT="$(VENV)" "$(UV)" sync --frozen --quiet --system-certs --python "$(PYTHON)" --no-python-downloads
+	@UV_PROJECT_ENVIRONMENT="$(VENV)" "$(UV)" sync --frozen --quiet --python "$(PYTHON)" --no-python-downloads
 	@touch $@
 
 rollout: venv ## the main job on the sandbox fleet: nothing to three healthy plugins
