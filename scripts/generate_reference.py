@@ -97,7 +97,7 @@ def modules() -> str:
 def roles() -> str:
     parts = ["# Roles\n", NOTE, "Every role is a verb over the modules.\n"]
     for path in sorted((ROOT / "roles").glob("*/meta/argument_specs.yml")):
-        spec = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"]
+        spec = next(iter(yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"].values()))
         words = _text(spec.get("description") or spec["short_description"])
         parts.append(f"## {path.parents[1].name}\n\n{words}\n\n{_table(spec.get('options') or {})}")
     return "\n".join(parts)

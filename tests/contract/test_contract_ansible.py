@@ -22,7 +22,7 @@ def _name(path: Path) -> str:
 def test_defaults_and_argument_specs_say_the_same(role: Path) -> None:
     spec_file, defaults_file = role / "meta/argument_specs.yml", role / "defaults/main.yml"
     assert spec_file.is_file(), "every role describes its variables"
-    spec = load(spec_file)["argument_specs"]["main"].get("options") or {}
+    spec = next(iter(load(spec_file)["argument_specs"].values())).get("options") or {}
     defaults = (load(defaults_file) or {}) if defaults_file.is_file() else {}
     assert set(defaults) <= set(spec), "a default without words"
     for name, option in spec.items():

@@ -46,6 +46,7 @@ ARGUMENTS: Json = {
     "approval_required": {"type": "bool", "default": True},
     "approved_plan": {"type": "str", "default": ""},
     "preview": {"type": "bool", "default": False},
+    "form_fleet": {"type": "bool", "default": False},
 }
 # Beside the two soak windows that the dead-man has to outlive: the calls around them.
 DEADMAN_MARGIN_SECONDS = 120
@@ -260,11 +261,11 @@ def _approval(args: Json, plan: Json) -> list[tuple[str, str]]:
     ]
 
 
-def _hive(plan: Json, observed: Mapping[str, Json | None], nothing: bool) -> Json:
-    """The nodes that run cl-hive in the end, and their ids: those that can form a hive."""
+def _hive(plan: Json, observed: Mapping[str, Json | None], nothing: bool, wanted: bool) -> Json:
+    """The nodes that run cl-hive in the end, and their ids: those that can form a hive; and whether they shall."""
     nodes = [] if nothing or plan["refused"] else [node for node, step in plan["nodes"].items() if _runs_hive(step)]
     ids = {node: ((observed.get(node) or {}).get("lightningd") or {}).get("node_id") or "" for node in nodes}
-    return {"nodes": nodes, "node_ids": ids}
+    return {"nodes": nodes, "node_ids": ids, "forming": wanted and len(nodes) > 1}
 
 
 def _runs_hive(step: Json) -> bool:
@@ -309,6 +310,6 @@ def _run(
         "serial": [len(wave["nodes"]) for wave in waves],
         "waves": waves,
         "nodes": nodes,
-        "hive": _hive(plan, observed, nothing),
+        "hive": _hive(plan, observed, nothing, args["form_fleet"]),
         "deadman_seconds": args["deadman_seconds"] or math.ceil(2 * soak) + DEADMAN_MARGIN_SECONDS,
     }

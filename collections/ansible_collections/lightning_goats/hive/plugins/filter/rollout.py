@@ -38,6 +38,24 @@ def planned_serial(hostvars: Mapping[str, Any]) -> list[int]:
     return list(planned_run(hostvars)["serial"]) or [1]
 
 
+def staging_hosts(hostvars: Mapping[str, Any]) -> str:
+    """The nodes that lack releases, as a host pattern."""
+    return ",".join(node for node, step in planned_run(hostvars)["nodes"].items() if step["releases"]) or NOBODY
+
+
+def inviting_hosts(hostvars: Mapping[str, Any]) -> str:
+    """The node that founds the hive, as a host pattern; nobody when none is to be formed."""
+    hive = planned_run(hostvars).get("hive") or {}
+    return str(hive["nodes"][0]) if hive.get("forming") else NOBODY
+
+
+def joining_hosts(hostvars: Mapping[str, Any]) -> str:
+    """The nodes of the hive, as a host pattern, when one of them is not yet a member; nobody otherwise."""
+    hive = planned_run(hostvars).get("hive") or {}
+    invited = hostvars[hive["nodes"][0]].get(_plan_hosts.INVITED) if hive.get("forming") else None
+    return ",".join(hive["nodes"]) if isinstance(invited, Mapping) and invited.get("tickets") else NOBODY
+
+
 def unstaged(hostvars: Mapping[str, Any]) -> list[str]:
     """The nodes of the plan that do not have the releases they need."""
     nodes = planned_run(hostvars)["nodes"]
@@ -74,8 +92,11 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
+            "inviting_hosts": inviting_hosts,
+            "joining_hosts": joining_hosts,
             "planned_hosts": planned_hosts,
             "planned_serial": planned_serial,
+            "staging_hosts": staging_hosts,
             "unstaged": unstaged,
             "unconfirmed": unconfirmed,
             "unfinished_before": unfinished_before,

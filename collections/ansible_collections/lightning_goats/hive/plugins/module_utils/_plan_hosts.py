@@ -22,6 +22,7 @@ JUDGED_AGAIN = "__hive_canary_verdict_again"
 CONFIRMED = "__hive_canary_confirm"
 REVERTED = "__hive_canary_revert"
 ROLLED_BACK = "__hive_rollback_result"
+INVITED = "__hive_fleet_invitation"
 
 
 def plain(value: Any) -> Any:

@@ -90,6 +90,10 @@ options:
     description: Hand on nothing to be run and ask for no approval, as in check mode.
     type: bool
     default: false
+  form_fleet:
+    description: Let the nodes that run C(cl-hive) in the end form one hive.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
