@@ -17,6 +17,7 @@ FILES = (
     "_rpc",
     "_slots",
     "_sqlite",
+    "_unpack",
     "_engine",
     "_engine.aside",
     "_engine.backups",
@@ -24,7 +25,9 @@ FILES = (
     "_engine.bundle",
     "_engine.channels",
     "_engine.cli",
+    "_engine.commands",
     "_engine.deadman",
+    "_engine.drain",
     "_engine.errors",
     "_engine.files",
     "_engine.forward",
@@ -37,12 +40,19 @@ FILES = (
     "_engine.observe",
     "_engine.options",
     "_engine.plugins",
+    "_engine.probe",
+    "_engine.probe_ring",
     "_engine.processes",
     "_engine.proof",
     "_engine.record",
     "_engine.request",
+    "_engine.reserve",
     "_engine.revert",
     "_engine.runtimes",
+    "_engine.runtimes_common",
+    "_engine.runtimes_docker",
+    "_engine.runtimes_process",
+    "_engine.runtimes_systemd",
     "_engine.sealed",
     "_engine.session",
     "_engine.stacks",
@@ -71,14 +81,35 @@ def source_of(name: str) -> str:
     return str(source)
 
 
+# The probe runs every half minute, so it does not load the rest.
+START = f"""import sys
+
+if sys.argv[1:2] == ["probe"]:
+    from {PACKAGE}._engine.probe import main
+else:
+    from {PACKAGE}._engine.cli import main
+
+raise SystemExit(main())
+"""
+
+
 @functools.lru_cache(maxsize=1)
 def engine_archive() -> tuple[bytes, str]:
     """Return the archive and its digest."""
-    # Nothing else imports the program the archive starts with, and Ansible ships only what something imports.
-    from .cli import main as program
+    # Nothing else imports the programs the archive starts with, and Ansible ships only what something imports.
+    from . import cli, probe
 
-    start = f"from {PACKAGE}._engine.cli import {program.__name__} as run\n\nraise SystemExit(run())\n"
-    members = {f"{PACKAGE}/__init__.py": "", "__main__.py": start}
+    return _archive(cli.__name__, probe.__name__)
+
+
+@functools.lru_cache(maxsize=1)
+def engine_digest() -> str:
+    """Return the digest that `engine_archive` has, where all sources are at hand (the controller), at less cost."""
+    return _archive()[1]
+
+
+def _archive(*_loaded: str) -> tuple[bytes, str]:
+    members = {f"{PACKAGE}/__init__.py": "", "__main__.py": START}
     for name in FILES:
         spec = "/".join(name.split("."))
         members[f"{PACKAGE}/{spec}/__init__.py" if name == "_engine" else f"{PACKAGE}/{spec}.py"] = source_of(name)
