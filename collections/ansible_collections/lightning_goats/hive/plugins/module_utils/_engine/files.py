@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
 import json
 import os
@@ -40,6 +42,20 @@ def sync_dir(path: Path) -> None:
         os.close(handle)
 
 
+def sync_filesystem(path: Path) -> None:
+    """Make everything written to the filesystem of `path` durable, without waiting for the other disks."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+        if syncfs is None:
+            os.sync()
+        elif syncfs(handle) != 0:
+            number = ctypes.get_errno()
+            raise disk_error(OSError(number, os.strerror(number)), path)
+    finally:
+        os.close(handle)
+
+
 def make_dir(path: Path, owner: Owner, mode: int = 0o700) -> None:
     """Create `path` and what is missing above it; existing directories keep their mode."""
     if path.is_dir():
@@ -49,6 +65,8 @@ def make_dir(path: Path, owner: Owner, mode: int = 0o700) -> None:
         path.mkdir(mode=mode)
     except FileExistsError:
         return
+    except OSError as error:
+        raise disk_error(error, path) from error
     path.chmod(mode)
     if owner.foreign:
         os.chown(path, owner.uid, owner.gid)
@@ -73,7 +91,9 @@ def write_atomic(path: Path, content: bytes, owner: Owner, mode: int = 0o600) ->
             os.close(handle)
         temporary.replace(path)
     except OSError as error:
-        with_cleanup(temporary)
+        # Where nothing can be written, nothing can be removed either: what counts is the first error.
+        with contextlib.suppress(OSError):
+            with_cleanup(temporary)
         raise disk_error(error, path) from error
     sync_dir(path.parent)
 
@@ -92,7 +112,13 @@ def disk_error(error: OSError, path: Path) -> HiveError:
         return HiveError(
             f"the disk of {path.parent} is full; free some space and run again", "disk-full", path=str(path)
         )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno == errno.EROFS:
+        return HiveError(
+            f"cannot write {path}, its filesystem is read-only; find out why, make it writable, and run again",
+            "read-only",
+            path=str(path),
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
         return HiveError(
             f"cannot write {path} ({error.strerror}); run as the user who owns it or as root (hive_become)",
             "not-allowed",

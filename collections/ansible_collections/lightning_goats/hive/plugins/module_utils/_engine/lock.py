@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import HiveError
-from .files import Owner, canonical, read_json, sync_dir, write_atomic
+from .files import Owner, canonical, disk_error, read_json, sync_dir, write_atomic
 from .node import Node
 
 LockFacts = dict[str, Any]
@@ -25,7 +25,11 @@ def engine_lock(node: Node, seconds: float) -> Iterator[None]:
         HiveError: another engine still works after `seconds`.
     """
     node.prepare()
-    handle = os.open(node.state_dir / "engine.flock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    path = node.state_dir / "engine.flock"
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise disk_error(error, path) from error
     try:
         deadline = time.monotonic() + seconds
         while True:

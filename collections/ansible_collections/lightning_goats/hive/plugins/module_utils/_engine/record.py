@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from .deadman import disarm
-from .files import canonical, make_dir, read_json, sync_dir, write_atomic
+from .files import canonical, disk_error, make_dir, read_json, sync_dir, write_atomic
 from .journal import Entry, Journal, Transaction
 from .lock import release_lock
 from .node import Node
 from .processes import Identity
+from .reserve import spend_reserve
 from .steps import Step, failpoint
 
 TOUCHING = {Step.STOP, Step.START, Step.CLEAR, Step.WRITE, Step.RESTART, Step.DATA}
@@ -42,7 +43,11 @@ class Record:
         self.note("intent", intent)
         failpoint(step)
         outcome: dict[str, Any] = {}
-        yield outcome
+        try:
+            yield outcome
+        except OSError as error:
+            # Whatever the operating system refuses is a failure that is undone, like any other.
+            raise disk_error(error, Path(str(error.filename or self.node.state_dir))) from error
         failpoint(step, after=True)
         self.note("done", {"step": step.value, **data, **outcome})
 
@@ -104,6 +109,7 @@ class Record:
         """Disarm, forget the baseline, free the node; the journal already says that the transaction has ended."""
         failpoint(Step.DISARM)
         disarm(self.node)
+        spend_reserve(self.node)
         if self._baseline_file.exists():
             self._baseline_file.unlink()
             sync_dir(self._baseline_file.parent)

@@ -16,6 +16,7 @@ from .processes import alive
 from .proof import Proof
 from .record import Record
 from .request import Timeouts
+from .reserve import spend_reserve
 from .stacks import active_items, by_name, option_kinds
 from .steps import Step
 from .validate import ConfigFiles, install_include, replace
@@ -48,6 +49,7 @@ class Revert:
         Raises:
             HiveError: it could not be brought back; the journal says so and the transaction stays open.
         """
+        spend_reserve(self.node)
         if self.txn.phase != "reverting":
             self.record.note("reverting", {"reason": reason, "by": by})
             self.txn.phase = "reverting"
