@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 NETWORK = "regtest"
+PROBE_SECONDS = 5.0
 
 
 class SandboxError(Exception):
@@ -120,6 +124,23 @@ def running_pid(node: NodeFile) -> int | None:
     except OSError:
         return None
     return pid if any(os.fsencode(node.lightning_dir) in argument for argument in arguments) else None
+
+
+def end_probe(node: NodeFile) -> None:
+    """End the process that a rollout left to look at the node; it goes by itself, but later, without its settings."""
+    state = Path(node.state_dir)
+    (state / "probe.json").unlink(missing_ok=True)
+    try:
+        pid = int((state / "probe.pid").read_text(encoding="utf-8").split()[0])
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError, IndexError):
+        return
+    if any(os.fsencode(state) in argument for argument in arguments):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + PROBE_SECONDS
+        while runs(pid) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
 
 def session_members(session: int) -> list[int]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .backend import NETWORK, Backend, NodeFile, SandboxError
+from .backend import NETWORK, Backend, NodeFile, SandboxError, end_probe
 from .fake_backend import FakeBackend
 
 NAMES = (
@@ -188,6 +188,8 @@ class Fleet:
         with ThreadPoolExecutor(max_workers=max(1, len(running))) as pool:
             list(pool.map(lambda node: backends[node.name].stop(node, STOP_SECONDS), running))
         changes = [f"stopped {node.name}" for node in running]
+        for node in nodes:
+            end_probe(node)
         for kind in {node.backend for node in nodes}:
             backend_named(kind, self.root).shut_down(self.root)
         return Outcome(changes, self.status())

@@ -9,6 +9,9 @@ from typing import Any
 
 from ansible_collections.lightning_goats.hive.plugins.module_utils._report import Json, stack_words
 
+# As late as the probe may be before it is worth a note: two looks missed, on a busy machine.
+PROBE_LOOKS, PROBE_GRACE_SECONDS = 3, 60
+
 
 def status(observed: Mapping[str, Json | None], troubles: Mapping[str, str], now: float) -> Json:
     """The state of each node as data: ``{node: {state, notes, ...}}``.
@@ -41,6 +44,7 @@ def node_status(seen: Json | None, trouble: str, now: float) -> Json:
         "lightningd": {key: lightningd.get(key) for key in ("version", "node_id", "blockheight", "synced", "pid")},
         "plugins": {p["name"]: health_of(p) for p in seen.get("plugins", []) if p.get("ours")},
         "backup_age_seconds": backup_age(seen, now),
+        "probe_age_seconds": probe_age(seen, now),
         "value_at_risk_msat": seen.get("value_at_risk_msat"),
         "channels": len(seen.get("channels") or []),
         "journal_head": (seen.get("journal") or {}).get("head", ""),
@@ -79,6 +83,12 @@ def _notes(seen: Json, now: float) -> list[str]:
         notes.append("options of our plugins stand outside hive.conf")
     if seen.get("stack") and not seen.get("backups"):
         notes.append("no backup set yet")
+    probe, age = seen.get("probe"), probe_age(seen, now)
+    if probe and (age is None or age > PROBE_LOOKS * float(probe["every"]) + PROBE_GRACE_SECONDS):
+        notes.append(
+            f"the probe has taken no sample {'yet' if age is None else 'for ' + age_words(age)}: "
+            "playbooks/rollout.yml installs it again"
+        )
     told = " ".join(notes)
     notes += [problem["message"] for problem in seen.get("problems", []) if problem["message"] not in told]
     return notes
@@ -88,6 +98,12 @@ def backup_age(seen: Json, now: float) -> float | None:
     """Seconds since the newest backup set, None when there is none."""
     times = [float(backup["created_at"]) for backup in seen.get("backups") or [] if backup.get("created_at")]
     return round(now - max(times), 1) if times else None
+
+
+def probe_age(seen: Json, now: float) -> float | None:
+    """Seconds since the probe's newest sample, None when there is none."""
+    last = (seen.get("probe") or {}).get("last_at")
+    return round(now - float(last), 1) if last else None
 
 
 def age_words(seconds: float | None) -> str:
@@ -102,7 +118,7 @@ def age_words(seconds: float | None) -> str:
 
 def table(nodes: Mapping[str, Json]) -> list[str]:
     """The state of the fleet as lines: a row per node, then the notes."""
-    rows: list[tuple[str, ...]] = [("NODE", "STATE", "LIGHTNINGD", "HEIGHT", "STACK", "BACKUP")]
+    rows: list[tuple[str, ...]] = [("NODE", "STATE", "LIGHTNINGD", "HEIGHT", "STACK", "BACKUP", "PROBE")]
     for node, entry in nodes.items():
         lightningd: Mapping[str, Any] = entry["lightningd"]
         rows.append(
@@ -113,6 +129,7 @@ def table(nodes: Mapping[str, Json]) -> list[str]:
                 str(lightningd.get("blockheight") or "-"),
                 stack_words(entry["stack"]),
                 age_words(entry.get("backup_age_seconds")),
+                age_words(entry.get("probe_age_seconds")),
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -11,11 +11,14 @@ from typing import Any
 
 from .errors import HiveError
 from .files import Owner, canonical, make_dir, read_json, sync_dir, write_atomic
+from .journal import Journal
+from .lock import engine_lock
 from .node import Node
 from .processes import Identity, alive, identity
-from .runtimes import Runtime
+from .runtimes import Runtime, runtime_of
 
 ARMED_SECONDS = 10.0
+REARM_SECONDS = 1.0
 UNIT = "hive-deadman"
 
 
@@ -59,7 +62,7 @@ def arm(node: Node, runtime: Runtime, archive: Path, txn: str, deadline: float) 
         return facts
     facts.update(kind="process", pid=0)
     write_atomic(path, canonical(facts), node.keeper)
-    _detach([*arguments, "--deadline", repr(deadline)], node.keeper)
+    detach([*arguments, "--deadline", repr(deadline)], node.keeper)
     waited = time.monotonic() + ARMED_SECONDS
     while True:
         found = read_json(path)
@@ -98,7 +101,7 @@ def _schedule(scheduler: list[str], unit: str, arguments: list[str], seconds: fl
         )
 
 
-def _detach(argv: list[str], owner: Owner) -> None:
+def detach(argv: list[str], owner: Owner) -> None:
     """Start a process in a session of its own whose parent is init, with no descriptor of ours."""
     # A failpoint is meant for the engine under test, not for the dead-man that has to clean up after it.
     environment = {key: value for key, value in os.environ.items() if key != "HIVE_FAILPOINT"}
@@ -137,6 +140,35 @@ def _is_alive(facts: dict[str, Any]) -> bool:
         )
         return done.returncode == 0
     return alive(Identity(int(facts.get("pid", 0)), int(facts.get("started", 0))))
+
+
+def ensure(node: Node) -> dict[str, Any] | None:
+    """Arm the dead-man of an open switch again when it is gone, as after a restart of the machine.
+
+    It undoes nothing itself: one whose time has passed meanwhile is armed for the next second.
+
+    Returns:
+        What was found: transaction, deadline, alive, and rearmed when a new one had to be started; None when no switch
+        is armed, or an engine is at work on it right now.
+    """
+    if watching(node) is None:
+        return None
+    try:
+        with engine_lock(node, 0.0):
+            facts = watching(node)
+            txn = Journal(node.journal_file, node.keeper).state().transaction
+            if facts is None or txn is None or txn.id != facts.get("transaction"):
+                return None
+            found = {"transaction": txn.id, "deadline": facts["deadline"], "alive": bool(facts["alive"])}
+            if facts["alive"]:
+                return found
+            deadline = max(float(facts["deadline"]), time.time() + REARM_SECONDS)
+            arm(node, runtime_of(node), Path(str(facts["archive"])), txn.id, deadline)
+            return {**found, "rearmed": True}
+    except HiveError as error:
+        if error.code == "busy":
+            return None
+        raise
 
 
 def disarm(node: Node) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -21,6 +22,8 @@ from .lock import read_lock
 from .machine import Machine
 from .node import Node
 from .options import option_value
+from .probe import ring_file, settings_file
+from .probe_ring import read as read_ring
 from .processes import Identity, plugin_processes, rss_bytes
 from .sealed import seal, seal_options
 
@@ -36,7 +39,7 @@ class Observer:
         self.machine = machine or Machine(node)
         self.problems: list[dict[str, str]] = []
         self.slots = list_slots(node)
-        self.by_entry = {slot.inside(node): slot for slot in self.slots if slot.complete}
+        self.by_entry = {slot.inside(node): slot for slot in self.slots if slot.manifest}
 
     def problem(self, code: str, message: str) -> None:
         self.problems.append({"code": code, "message": message})
@@ -61,13 +64,20 @@ class Observer:
         facts["stable_stack"], facts["previous_stack"] = state.stable, state.previous
         facts["lock"] = read_lock(node.state_dir / "lock.json")
         facts["watermarks"] = state.watermarks
-        facts["disk"] = {"free_bytes": free_bytes(node.state_dir)}
+        facts["disk"] = {
+            "free_bytes": free_bytes(node.state_dir),
+            "lightning_free_bytes": free_bytes(node.network_dir),
+        }
+        for path in (node.state_dir, node.config_file.parent, node.network_dir):
+            if is_read_only(path):
+                self.problem("read-only", f"{path} is on a read-only filesystem; find out why and make it writable")
         facts["python"] = {
             "path": sys.executable,
             "version": ".".join(map(str, sys.version_info[:3])),
             "tag": f"cp{sys.version_info[0]}{sys.version_info[1]}",
         }
         facts["journal"] = {"length": state.length, "head": state.head, "torn": bool(journal and journal.torn)}
+        facts["probe"] = probe_facts(node)
         facts["problems"] = self.problems
         return facts
 
@@ -131,6 +141,12 @@ class Observer:
             "pid": 0,
         }
         if slot is not None:
+            if not slot.complete:
+                self.problem(
+                    "by-hand",
+                    f"{slot.name} {slot.version} was installed by hand; run rollout.yml, which takes it over and "
+                    "stops nothing",
+                )
             if item["active"]:
                 facts["health"] = self.machine.health(str(slot.manifest["health_rpc"]), HEALTH_SECONDS)
             pids = plugin_processes(who.pid, self.node.to_inside(slot.path)) if who else []
@@ -176,7 +192,7 @@ class Observer:
         plugins, options = _config.parse_include(text or "")
         argv = self.machine.runtime.lightningd_argv(who)
         lines = _config.all_lines(node.config_file, node.network_dir, bool(_config.explicit_conf(argv)), {})
-        names = {option["name"] for slot in self.slots if slot.complete for option in slot.manifest["options"]}
+        names = {option["name"] for slot in self.by_entry.values() for option in slot.manifest["options"]}
         strays = _config.find_strays(lines, names, node.include_file, (node.to_inside(node.slots_dir) + "/",))
         running = [item["path"] for item in facts["plugins"] if item["ours"]]
         drift = facts["lightningd"]["running"] and sorted(plugins) != sorted(running)
@@ -384,6 +400,21 @@ def active_stack(by_entry: dict[str, Slot], active: set[str], options: dict[str,
     ]
 
 
+def probe_facts(node: Node) -> dict[str, Any] | None:
+    """Return how the probe is set up and when it last looked; None when there is none."""
+    settings = read_json(settings_file(node))
+    if not isinstance(settings, dict):
+        return None
+    times = read_ring(ring_file(node), "SELECT max(time), count(*) FROM samples")
+    last, samples = times[0] if times else (None, 0)
+    shown = {key: settings.get(key) for key in ("engine", "every", "kind", "stamp")}
+    return {
+        **shown,
+        "last_at": last,
+        "samples": samples,
+    }
+
+
 def database_path(node: Node, manifest: dict[str, Any], options: dict[str, dict[str, Any]]) -> Path:
     """Return where a plugin's database is: where its own option says, else in the network directory."""
     value = options.get(str(manifest.get("database_option", "")), {}).get("value")
@@ -395,9 +426,18 @@ def database_path(node: Node, manifest: dict[str, Any], options: dict[str, dict[
 
 def free_bytes(path: Path) -> int:
     """Return the free space where `path` is or will be."""
+    return shutil.disk_usage(_existing(path)).free
+
+
+def is_read_only(path: Path) -> bool:
+    """Whether nothing can be written where `path` is or will be."""
+    return bool(os.statvfs(_existing(path)).f_flag & os.ST_RDONLY)
+
+
+def _existing(path: Path) -> Path:
     while not path.exists():
         path = path.parent
-    return shutil.disk_usage(path).free
+    return path
 
 
 def list_backups(node: Node) -> list[dict[str, Any]]:

@@ -131,15 +131,24 @@ class TestStatus:
         seen["plugins"][0]["health"] = ""
         assert self.state(seen)["notes"] == ["cl-hive-comms is silent", "no backup set yet"]
 
+    @pytest.mark.parametrize(
+        ("last_at", "note"), [(None, "has taken no sample yet"), (1.0, "has taken no sample for"), (2.0, "")]
+    )
+    def test_a_late_probe(self, last_at: float | None, note: str) -> None:
+        when = None if last_at is None else self.NOW - (151 if last_at == 1.0 else 149)
+        found = self.state(observation(probe={"every": 30, "last_at": when, "stamp": "s"}))
+        assert note in " ".join(found["notes"])
+        assert bool(found["notes"]) == bool(note)
+
     def test_unreachable(self) -> None:
         assert (self.state(None)["state"], self.state(None)["notes"]) == ("unreachable", ["gone"])
 
     def test_the_table(self) -> None:
         nodes = _report_status.status({"bravo": None, "alpha": observation()}, {"bravo": "gone"}, self.NOW)
         assert [line.split() for line in _report_status.table(nodes)] == [
-            ["NODE", "STATE", "LIGHTNINGD", "HEIGHT", "STACK", "BACKUP"],
-            ["alpha", "ok", "v25.12.1", "120", "no", "plugins", "-"],
-            ["bravo", "unreachable", "-", "-", "no", "plugins", "-"],
+            ["NODE", "STATE", "LIGHTNINGD", "HEIGHT", "STACK", "BACKUP", "PROBE"],
+            ["alpha", "ok", "v25.12.1", "120", "no", "plugins", "-", "-"],
+            ["bravo", "unreachable", "-", "-", "no", "plugins", "-", "-"],
             [],
             ["bravo:", "gone"],
         ]

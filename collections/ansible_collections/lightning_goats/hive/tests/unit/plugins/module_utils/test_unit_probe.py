@@ -1,0 +1,170 @@
+"""The probe's samples and the ring that keeps them."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lightning_goats.hive.plugins.filter.probe import probe_is_current, probe_stamp
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _probe_setup
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine import bundle
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.errors import HiveError
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.node import Node
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.probe import of_channels, of_log
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.probe_ring import (
+    Ring,
+    count_samples,
+    last_sample,
+    samples_since,
+)
+
+
+def sample(when: float, size: int = 0) -> dict[str, Any]:
+    return {"time": when, "ballast": "x" * size}
+
+
+@pytest.fixture
+def ring(tmp_path: Path) -> Ring:
+    return Ring(tmp_path / "probe.sqlite3", keep_seconds=100, max_bytes=64 * 4096)
+
+
+class TestRing:
+    def test_the_newest_comes_back(self, ring: Ring) -> None:
+        ring.add(sample(1000))
+        ring.add(sample(1030))
+        assert last_sample(ring.path) == sample(1030)
+        assert samples_since(ring.path, 1000) == [sample(1030)]
+
+    def test_only_its_owner_reads_it(self, ring: Ring) -> None:
+        ring.add(sample(1000))
+        assert ring.path.stat().st_mode & 0o777 == 0o600
+
+    def test_what_is_too_old_goes(self, ring: Ring) -> None:
+        for when in (1000, 1050, 1101):
+            ring.add(sample(when))
+        assert [found["time"] for found in samples_since(ring.path, 0)] == [1050, 1101]
+
+    def test_the_file_does_not_outgrow_its_limit(self, ring: Ring) -> None:
+        for number in range(400):
+            ring.add(sample(1000 + number / 100, size=3000))
+        assert ring.path.stat().st_size <= 66 * 4096
+        kept = [found["time"] for found in samples_since(ring.path, 0)]
+        assert kept[-1] == 1003.99
+        assert len(kept) > 30
+
+    def test_a_damaged_file_is_begun_anew(self, ring: Ring) -> None:
+        ring.path.write_bytes(b"no database at all, but long enough to be taken for one" * 20)
+        ring.add(sample(1000))
+        assert last_sample(ring.path) == {**sample(1000), "begun_anew": True}
+
+    def test_a_damaged_file_has_no_samples(self, ring: Ring) -> None:
+        ring.path.write_bytes(b"no database" * 100)
+        assert (last_sample(ring.path), count_samples(ring.path), samples_since(ring.path, 0)) == (None, 0, [])
+
+    def test_a_link_is_refused(self, ring: Ring, tmp_path: Path) -> None:
+        ring.path.symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(OSError, match="symbolic link") as refusal:
+            ring.add(sample(1000))
+        assert refusal.value.errno == errno.ELOOP
+
+    def test_a_full_disk_is_said_in_a_sentence(self, ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(*_: Any) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        monkeypatch.setattr(Ring, "_add", full)
+        with pytest.raises(HiveError, match="the disk of .* is full; free some space"):
+            ring.add(sample(1000))
+
+
+class TestSample:
+    def test_channels_htlcs_and_payments(self) -> None:
+        normal = {
+            "state": "CHANNELD_NORMAL",
+            "in_payments_fulfilled": 2,
+            "out_fulfilled_msat": 5000,
+            "htlcs": [{"expiry": 150}, {"expiry": 140}],
+        }
+        found = of_channels([normal, {**normal, "htlcs": []}, {"state": "ONCHAIN"}])
+        assert found["channels"] == {"CHANNELD_NORMAL": 2, "ONCHAIN": 1}
+        assert found["pending_htlcs"] == {"count": 2, "nearest_expiry": 140}
+        assert found["forwards"]["in_payments_fulfilled"] == 4
+        assert found["forwards"]["out_fulfilled_msat"] == 10000
+        assert found["forwards"]["out_payments_offered"] == 0
+
+    def test_no_channels(self) -> None:
+        assert of_channels([])["pending_htlcs"] == {"count": 0, "nearest_expiry": None}
+
+    def test_only_new_lines_and_not_too_many(self) -> None:
+        marks = [{"time": f"{1000 + n}.5", "source": "plugin-x", "log": "y" * 900} for n in range(50)]
+        found = of_log(marks, 1010.5)
+        assert found["count"] == 39
+        assert len(found["broken"]) == 20
+        assert all(len(line) == 300 for line in found["broken"])
+
+
+class TestCurrent:
+    STAMP = "0123456789abcdef"
+
+    def observed(self, **changes: Any) -> dict[str, Any]:
+        probe = {"stamp": self.STAMP, "every": 30, "last_at": 990.0}
+        return {"time": 1000.0, "probe": {**probe, **changes}}
+
+    def test_it_is(self) -> None:
+        assert probe_is_current(self.observed(), self.STAMP)
+
+    @pytest.mark.parametrize("change", [{"stamp": "other"}, {"last_at": None}, {"last_at": 849.0}])
+    def test_it_is_another_or_late(self, change: dict[str, Any]) -> None:
+        assert not probe_is_current(self.observed(**change), self.STAMP)
+
+    @pytest.mark.parametrize("observed", [None, {}, {"time": 1000.0}, {"time": 1000.0, "probe": None}])
+    def test_there_is_none(self, observed: dict[str, Any] | None) -> None:
+        assert not probe_is_current(observed, self.STAMP)
+
+    def test_the_stamp_follows_what_matters(self) -> None:
+        node = {"name": "alpha", "container": ""}
+        first = probe_stamp(node, 30, 600, 1 << 20)
+        assert first == probe_stamp(dict(node), 30.0, 600, 1 << 20)
+        others = {
+            probe_stamp({**node, "container": "cln"}, 30, 600, 1 << 20),
+            probe_stamp(node, 31, 600, 1 << 20),
+            probe_stamp(node, 30, 601, 1 << 20),
+            probe_stamp(node, 30, 600, 1 << 21),
+        }
+        assert len(others | {first}) == 5
+
+
+class TestUnits:
+    def node(self, tmp_path: Path, name: str = "alpha") -> Node:
+        (tmp_path / "lightning").mkdir(exist_ok=True)
+        return Node.from_params(
+            {
+                "name": name,
+                "runtime": "process",
+                "lightning_dir": str(tmp_path / "lightning"),
+                "network": "regtest",
+                "state_dir": str(tmp_path / "hive %h"),
+            }
+        )
+
+    def test_a_name_cannot_leave_the_directory_of_units(self, tmp_path: Path) -> None:
+        assert _probe_setup.unit_name(self.node(tmp_path, "../../evil node")) == "hive-probe-..-..-evil-node"
+
+    def test_words_are_quoted_for_systemd(self, tmp_path: Path) -> None:
+        node = self.node(tmp_path)
+        wanted = _probe_setup.Wanted(every=30, keep_seconds=600, max_bytes=1 << 20)
+        texts = _probe_setup._texts(node, wanted, "d", tmp_path / "engine.pyz", scheduled=True)
+        service = next(text for path, text in texts.items() if path.suffix == ".service")
+        assert f'ReadWritePaths="{tmp_path}/hive %%h"' in service
+        assert "OnUnitActiveSec=30s" in next(text for path, text in texts.items() if path.suffix == ".timer")
+
+    @pytest.mark.parametrize("bad", [(0.5, 600, 1 << 20), (30, 29, 1 << 20), (30, 600, 1000)])
+    def test_settings_that_cannot_work(self, tmp_path: Path, bad: tuple[float, float, int]) -> None:
+        with pytest.raises(HiveError, match="change hive_probe_interval_seconds"):
+            _probe_setup.install(self.node(tmp_path), _probe_setup.Wanted(*bad), check_mode=True)
+
+
+def test_the_digest_is_the_archive_s() -> None:
+    assert bundle.engine_digest() == bundle.engine_archive()[1]
