@@ -31,7 +31,15 @@ def manifest(name: str = "hive-fixture", version: str = "0.1.0", **changes: Any)
             "size": len(ARTIFACT),
         },
         "build": {"python": "3.11.2", "pex": "2.105.2"},
-        "python": {"requires": ">=3.11,<3.14", "tags": ["cp311", "cp312", "cp313"]},
+        "python": {
+            "requires": ">=3.11,<3.14",
+            "tags": ["cp311", "cp312", "cp313"],
+            "wheels": {
+                f"{tag}-{machine}": [f"{name.replace('-', '_')}-{version}-py3-none-any.whl"]
+                for tag in ("cp311", "cp312", "cp313")
+                for machine in ("aarch64", "x86_64")
+            },
+        },
         "entry": f"bin/{name}",
         "start_order": 10,
         "rpc_methods": [f"{name}-health", f"{name}-status"],

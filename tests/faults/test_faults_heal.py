@@ -45,7 +45,7 @@ def test_a_slot_in_use_that_lost_its_marker_is_marked_again_not_rebuilt(shared_r
     seen = {plugin["name"]: plugin for plugin in rig.observe()["plugins"]}
     assert seen[NAME]["ours"]
     before = _slots.stat_digest(slot.path)
-    again = _slots.build_slot(rig.node, runtime_of(rig.node), slot.manifest)
+    (again,) = _slots.build_slots(rig.node, runtime_of(rig.node), [slot.manifest])
     assert again.complete
     assert _slots.stat_digest(slot.path) == before
     rig.assert_runs(stack)

@@ -36,6 +36,8 @@ TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # What lightningd keeps beside the plugins' files. No plugin may claim these: what it claims is backed up and restored.
 LIGHTNINGD_FILES = ("lightningd", "lightning-rpc", "hsm_secret", "emergency.recover", "gossip_store", "config")
+WHEEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*\.whl")
+TARGET = re.compile(r"cp3[0-9]{1,2}-[a-z0-9_]+")
 OPTION_TYPES = ("string", "int", "bool", "flag")
 
 # What the artifact says about itself when it is run with --hive-manifest.
@@ -127,10 +129,13 @@ def validate(manifest: Any) -> None:
     _need(manifest["entry"] == f"bin/{name}", f"entry is not bin/{name}")
     _exact_keys(manifest["build"], {"python", "pex"}, "build")
     _need(all(isinstance(value, str) for value in manifest["build"].values()), "build does not name versions")
-    _exact_keys(manifest["python"], {"requires", "tags"}, "python")
+    _exact_keys(manifest["python"], {"requires", "tags", "wheels"}, "python")
     _need(isinstance(manifest["python"]["requires"], str), "python.requires is not a version range")
-    tags = manifest["python"]["tags"]
+    tags, wheels = manifest["python"]["tags"], manifest["python"]["wheels"]
     _need(_names(tags, re.compile(r"cp3[0-9]{1,2}")) and tags != [], "python.tags names no CPython")
+    _need(isinstance(wheels, dict) and all(_matches(TARGET, key) for key in wheels), "python.wheels names no machines")
+    _need(sorted({key.partition("-")[0] for key in wheels}) == tags, "python.wheels is for others than python.tags")
+    _need(all(_names(names, WHEEL) and names != [] for names in wheels.values()), "python.wheels names no wheels")
 
 
 def validate_plugin(part: Any) -> None:

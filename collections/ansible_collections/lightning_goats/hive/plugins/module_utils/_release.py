@@ -251,7 +251,14 @@ def _stage(
         "expires_at": now + settings.valid_days * 86400 if settings.valid_days else None,
         "artifact": {"file": artifact.name, "sha256": _sha256(artifact), "size": artifact.stat().st_size},
         "build": {"python": platform.python_version(), "pex": installed_version("pex")},
-        "python": {"requires": sources.requires_python, "tags": sorted({target.tag for target in job.targets})},
+        "python": {
+            "requires": sources.requires_python,
+            "tags": sorted({target.tag for target in job.targets}),
+            "wheels": {
+                f"{target.tag}-{target.machine}": sorted({wheel.name for wheel in own} | {wheel.file for wheel in wheels})
+                for target, wheels in job.wheels.items()
+            },
+        },
         "entry": f"bin/{sources.name}",
     }
     path = directory / MANIFEST_FILE

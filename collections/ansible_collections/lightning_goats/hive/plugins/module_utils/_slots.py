@@ -8,18 +8,22 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import _unpack
+from ._engine.bundle import source_of
 from ._engine.errors import HiveError
-from ._engine.files import canonical, make_dir, read_json, remove_tree, write_atomic
+from ._engine.files import canonical, make_dir, read_json, remove_tree, sync_filesystem, write_atomic
 from ._engine.node import Node
 from ._engine.processes import in_use
 from ._engine.runtimes import Runtime
 
 SHORT = 12
 BUILD_SECONDS = 300.0
+PROVERS = 2
 SELF_DESCRIPTION = "--hive-manifest"
 
 
@@ -68,11 +72,15 @@ def marker_path(node: Node, name: str, digest: str) -> Path:
 
 
 def load_slot(node: Node, name: str, digest: str) -> Slot:
-    """Read one slot, named by the beginning of its digest or all of it; one without a marker is incomplete."""
+    """Read one slot, named by the beginning of its digest or all of it; one without a marker is incomplete.
+
+    One that was made by hand has no marker either; the kept release says what it is, and staging makes it a slot.
+    """
     path = slot_path(node, name, digest)
     marker = read_json(marker_path(node, name, digest))
     if not isinstance(marker, dict) or not isinstance(marker.get("manifest"), dict):
-        return Slot(name, "", "", path, False, {})
+        kept = _kept_manifest(node, name, digest)
+        return Slot(name, kept.get("version", ""), kept.get("artifact", {}).get("sha256", ""), path, False, kept)
     manifest = marker["manifest"]
     return Slot(
         name=str(manifest["name"]),
@@ -84,6 +92,12 @@ def load_slot(node: Node, name: str, digest: str) -> Slot:
         stat_digest=str(marker.get("stat_digest", "")),
         tree_digest=str(marker.get("tree_digest", "")),
     )
+
+
+def _kept_manifest(node: Node, name: str, digest: str) -> dict[str, Any]:
+    """Return the manifest of the one kept release whose digest begins as the slot's; empty when there is none."""
+    found = [read_json(path) for path in node.releases_dir.glob(f"{digest[:SHORT]}*/manifest.json")]
+    return found[0] if len(found) == 1 and isinstance(found[0], dict) and found[0].get("name") == name else {}
 
 
 def list_slots(node: Node) -> list[Slot]:
@@ -165,40 +179,43 @@ def verify_slot(slot: Slot) -> None:
     )
 
 
-def build_slot(node: Node, runtime: Runtime, manifest: dict[str, Any]) -> Slot:
-    """Unpack an accepted release into its slot; an unfinished slot of an earlier try is removed first.
+def build_slots(node: Node, runtime: Runtime, manifests: list[dict[str, Any]]) -> list[Slot]:
+    """Unpack accepted releases into their slots, all in one go; what is left of an earlier try is removed first.
 
-    The virtual environment is made at its final path, because its scripts name that path. The marker, written last,
-    makes it a slot; so a crash at any moment leaves something that is plainly unfinished.
+    A slot is made at its final path, because its script names that path. The marker, written last, makes it a slot; so
+    a crash at any moment leaves something that is plainly unfinished.
+
+    Raises:
+        HiveError: one of them does not fit this node; then there is a slot of none.
     """
-    name, digest = str(manifest["name"]), str(manifest["artifact"]["sha256"])
-    target, mark = slot_path(node, name, digest), marker_path(node, name, digest)
-    owner = node.owner
-    make_dir(target.parent, owner, 0o755)
-    if mark.exists():
-        mark.unlink()
-    if in_use(node.to_inside(target)):
-        # A plugin runs from it, so it was whole once and only its marker was lost: it must not be pulled from under it.
-        _prove(node, runtime, manifest, target)
-        return _mark(node, manifest, target, mark)
-    remove_tree(target)
-    scratch = node.state_dir / "tmp" / f"pex-{digest[:SHORT]}"
-    make_dir(scratch, owner)
-    try:
-        _unpack(node, runtime, manifest, target, scratch)
-        _prove(node, runtime, manifest, target)
-    except HiveError:
+    targets = [slot_path(node, str(m["name"]), str(m["artifact"]["sha256"])) for m in manifests]
+    # What a plugin runs from was whole once and only its marker was lost: it must not be pulled from under it.
+    fresh = [not in_use(node.to_inside(target)) for target in targets]
+    unpacked = [target for target, new in zip(targets, fresh) if new]
+    for manifest, target in zip(manifests, targets):
+        make_dir(target.parent, node.owner, 0o755)
+        mark = marker_path(node, str(manifest["name"]), str(manifest["artifact"]["sha256"]))
+        if mark.exists():
+            mark.unlink()
+    for target in unpacked:
         remove_tree(target)
+    try:
+        _unpack_all(node, runtime, [manifest for manifest, new in zip(manifests, fresh) if new])
+        with ThreadPoolExecutor(PROVERS) as pool:
+            list(pool.map(lambda manifest, target: _prove(node, runtime, manifest, target), manifests, targets))
+        if unpacked:
+            sync_filesystem(node.slots_dir)
+    except HiveError:
+        for target in unpacked:
+            remove_tree(target)
         raise
-    finally:
-        remove_tree(scratch)
-    os.sync()
-    return _mark(node, manifest, target, mark)
+    return [_mark(node, manifest, target) for manifest, target in zip(manifests, targets)]
 
 
-def _mark(node: Node, manifest: dict[str, Any], target: Path, mark: Path) -> Slot:
+def _mark(node: Node, manifest: dict[str, Any], target: Path) -> Slot:
     """Make a directory a slot."""
     name, digest = str(manifest["name"]), str(manifest["artifact"]["sha256"])
+    mark = marker_path(node, name, digest)
     marker = {
         "schema": 1,
         "digest": digest,
@@ -212,25 +229,59 @@ def _mark(node: Node, manifest: dict[str, Any], target: Path, mark: Path) -> Slo
     return load_slot(node, name, digest)
 
 
-def _unpack(node: Node, runtime: Runtime, manifest: dict[str, Any], target: Path, scratch: Path) -> None:
-    artifact = release_path(node, str(manifest["artifact"]["sha256"])) / str(manifest["artifact"]["file"])
-    argv = [node.python, node.to_inside(artifact), "venv", "--compile", node.to_inside(target)]
-    env = {
-        "PEX_TOOLS": "1",
-        "PEX_ROOT": node.to_inside(scratch),
-        "PEX_PYTHON_PATH": node.python,
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    done = runtime.build(argv, BUILD_SECONDS, env)
-    if done.rc != 0 or not (target / str(manifest["entry"])).is_file():
-        reason = (done.err.strip() or done.out.strip() or f"exit status {done.rc}").splitlines()[-1][:300]
-        if "No space left" in done.err:
-            raise HiveError(f"the disk of {node.state_dir} is full; free some space and stage again", "disk-full")
+def _unpack_all(node: Node, runtime: Runtime, manifests: list[dict[str, Any]]) -> None:
+    """Run the unpacker, as lightningd's user and with the interpreter that the plugins will have."""
+    if not manifests:
+        return
+    slots = []
+    for manifest in manifests:
+        name, digest = str(manifest["name"]), str(manifest["artifact"]["sha256"])
+        slots.append(
+            {
+                "artifact": node.to_inside(release_path(node, digest) / str(manifest["artifact"]["file"])),
+                "target": node.to_inside(slot_path(node, name, digest)),
+                "script": Path(str(manifest["entry"])).name,
+                "wheels": manifest["python"].get("wheels", {}),
+            }
+        )
+    argv = [node.python, "-IS", "-c", source_of(_unpack.__name__.rpartition(".")[2]), json.dumps({"slots": slots})]
+    done = runtime.build(argv, BUILD_SECONDS, {})
+    if done.rc is None:
         raise HiveError(
-            f"{manifest['name']} {manifest['version']} cannot be unpacked with {node.python}: {reason}; "
-            f"set hive_python to a Python {manifest['python']['requires']}",
+            f"releases could not be unpacked on {node.name} within {BUILD_SECONDS:g} s; look at its load and its disk, "
+            "then stage again",
             "slot-build-failed",
         )
+    try:
+        result = json.loads(done.out) if done.rc == 0 else None
+    except ValueError:
+        result = None
+    if not isinstance(result, dict):
+        reason = (done.err.strip() or done.out.strip() or f"exit status {done.rc}").splitlines()[-1][:300]
+        raise HiveError(
+            f"{node.python} does not run on {node.name} ({reason}); set hive_python to a Python 3.11 to 3.13 there",
+            "no-python",
+        )
+    if "code" in result:
+        index = [slot["target"] for slot in slots].index(result["slot"])
+        raise _refused(node, manifests[index], str(result["code"]), str(result["message"]))
+
+
+def _refused(node: Node, manifest: dict[str, Any], code: str, message: str) -> HiveError:
+    """Say why a release cannot be unpacked, and what to do about it."""
+    title = f"{manifest['name']} {manifest['version']}"
+    if code == "disk-full":
+        return HiveError(
+            f"the disk of {node.state_dir} is full ({title}: {message}); free some space and stage again", code
+        )
+    advice = {
+        "wrong-python": "set hive_python to a fitting one",
+        "wrong-machine": "release it for this machine too (hive_release_architectures)",
+        "io-error": "correct that and stage again",
+    }
+    return HiveError(
+        f"{title} cannot be unpacked on {node.name}: {message}; {advice.get(code, 'build the release again')}", code
+    )
 
 
 def _prove(node: Node, runtime: Runtime, manifest: dict[str, Any], target: Path) -> None:

@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from .. import _manifest
-from .._slots import SHORT, Slot, build_slot, load_slot, release_path, verify_slot
+from .._slots import SHORT, Slot, build_slots, load_slot, release_path, verify_slot
 from .errors import HiveError
-from .files import disk_error, make_dir, remove_tree, sync_dir, write_atomic
+from .files import disk_error, make_dir, remove_tree, write_atomic
 from .journal import Journal, State
 from .lock import engine_lock
 from .node import Node
 from .observe import free_bytes
-from .runtimes import Runtime, runtime_of
+from .runtimes import runtime_of
 
 LOCK_SECONDS = 300.0
-BUILDERS = 2
-# An unpacked release is about three times its artifact, and as much again is scratch.
-ROOM = 6
+READERS = 2
+# The copy, and one interpreter's part of it unpacked, which is never more than twice as large.
+ROOM = 3
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,14 @@ def _work(node: Node, ready: list[Wanted], signers: str, outcome: Outcome) -> No
     runtime = runtime_of(node)
     signers_file = node.state_dir / "allowed_signers"
     write_atomic(signers_file, signers.encode(), node.keeper)
-    manifests = [_accept(node, item, signers_file, journal, outcome) for item in ready]
-    _check_python(node, runtime, manifests)
-    with ThreadPoolExecutor(BUILDERS) as pool:
-        slots = list(pool.map(lambda manifest: build_slot(node, runtime, manifest), manifests))
+    for left in node.releases_dir.glob(".partial-*"):
+        remove_tree(left)
+    state = journal.state()
+    with ThreadPoolExecutor(READERS) as pool:
+        releases = list(pool.map(lambda item: _accept(node, item, signers_file, state), ready))
+    for release in releases:
+        _remember(release, journal, outcome)
+    slots = build_slots(node, runtime, [release.manifest for release in releases])
     for slot in slots:
         journal.append(
             "staged",
@@ -100,19 +104,27 @@ def _work(node: Node, ready: list[Wanted], signers: str, outcome: Outcome) -> No
     outcome.staged += [slot.digest for slot in slots]
 
 
-def _accept(node: Node, item: Wanted, signers_file: Path, journal: Journal, outcome: Outcome) -> dict[str, Any]:
-    """Return the verified manifest of a release, whose files are in the node's own store afterwards."""
+def _accept(node: Node, item: Wanted, signers_file: Path, state: State) -> _manifest.Release:
+    """Return a verified release, whose files are in the node's own store afterwards."""
     kept = release_path(node, item.digest)
     try:
-        if not kept.is_dir():
-            if item.incoming is None:
-                raise HiveError(f"the files of {item.name} {item.version} did not arrive; run again", "missing")
-            _import(node, item, signers_file, journal.state())
-        release = _manifest.load_release(kept, signers_file, item.name, item.version, item.digest)
+        if kept.is_dir():
+            try:
+                return _manifest.load_release(kept, signers_file, item.name, item.version, item.digest)
+            except _manifest.ReleaseError as error:
+                if error.code not in ("artifact", "missing", "unsigned", "schema"):
+                    raise
+                # It was whole when it was accepted; a disk has lost something since, so it is brought again.
+                remove_tree(kept)
+        if item.incoming is None:
+            raise HiveError(f"the files of {item.name} {item.version} did not arrive; run again", "missing")
+        return _import(node, item, signers_file, state)
     except _manifest.ReleaseError as error:
-        if error.code == "artifact":
-            remove_tree(kept)
         raise HiveError(str(error), f"release-{error.code}", name=item.name, version=item.version) from error
+
+
+def _remember(release: _manifest.Release, journal: Journal, outcome: Outcome) -> None:
+    """Write down what the node has accepted, once: nothing older will be."""
     entry = {
         "name": release.name,
         "version": release.version,
@@ -123,10 +135,9 @@ def _accept(node: Node, item: Wanted, signers_file: Path, journal: Journal, outc
     if not any(e["event"] == "accepted" and e["data"]["digest"] == release.digest for e in journal.entries):
         journal.append("accepted", entry)
         outcome.accepted.append(entry)
-    return release.manifest
 
 
-def _import(node: Node, item: Wanted, signers_file: Path, state: State) -> None:
+def _import(node: Node, item: Wanted, signers_file: Path, state: State) -> _manifest.Release:
     """Copy a release into the store, verify the copy, then give it its name; what is not verified never gets there."""
     assert item.incoming is not None
     partial = node.releases_dir / f".partial-{item.digest[:SHORT]}-{os.getpid()}"
@@ -138,8 +149,10 @@ def _import(node: Node, item: Wanted, signers_file: Path, state: State) -> None:
         ran = {entry["digest"] for stack in (state.stable, state.previous) for entry in stack or []}
         if item.digest not in ran:
             _manifest.check_watermark(release.manifest, state.watermarks.get(item.name))
-        partial.rename(release_path(node, item.digest))
-        sync_dir(node.releases_dir)
+        kept = release_path(node, item.digest)
+        # It lasts once the slots made of it do; until then a power cut may take it, and it is brought again.
+        partial.rename(kept)
+        return _manifest.Release(release.manifest, kept, release.signer)
     finally:
         remove_tree(partial)
 
@@ -165,28 +178,5 @@ def _copy_files(source: Path, target: Path, node: Node) -> None:
         try:
             shutil.copyfile(path, copy)
             copy.chmod(0o644)
-            handle = os.open(copy, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
         except OSError as error:
             raise disk_error(error, copy) from error
-
-
-def _check_python(node: Node, runtime: Runtime, manifests: list[dict[str, Any]]) -> None:
-    """Refuse early, and in one sentence, a Python that the releases were not built for."""
-    done = runtime.run([node.python, "-c", "import sys; print('cp%d%d' % sys.version_info[:2])"], 20.0)
-    tag = done.out.strip()
-    if done.rc != 0:
-        raise HiveError(
-            f"{node.python} does not run on {node.name}; set hive_python to a Python 3.11 to 3.13 there", "no-python"
-        )
-    for manifest in manifests:
-        if tag not in manifest["python"]["tags"]:
-            raise HiveError(
-                f"{manifest['name']} {manifest['version']} is built for {', '.join(manifest['python']['tags'])} "
-                f"and {node.python} is {tag}; "
-                "set hive_python to a fitting one",
-                "wrong-python",
-            )

@@ -23,7 +23,7 @@ def manifest(name: str = COMMS, version: str = "0.1.0", **changes: Any) -> Json:
         "name": name,
         "version": version,
         "artifact": {"file": f"{name}-{version}.pex", "sha256": digest_of(name, version), "size": 17_000_000},
-        "python": {"requires": ">=3.11,<3.14", "tags": ["cp311", "cp312", "cp313"]},
+        "python": {"requires": ">=3.11,<3.14", "tags": ["cp311"], "wheels": {"cp311-x86_64": ["x-1-py3-none-any.whl"]}},
         "start_order": ORDER.get(name, 50),
         "rpc_methods": [f"{name}-health"],
         "options": [

@@ -91,7 +91,9 @@ def test_a_release_is_three_files_verified_and_described_by_itself(settings: Set
         check=True,
     )
     assert json.loads(said.stdout).items() <= release.manifest.items()
-    assert release.manifest["python"] == {"requires": ">=3.11,<3.14", "tags": ["cp311", "cp312", "cp313"]}
+    python = release.manifest["python"]
+    assert (python["requires"], python["tags"]) == (">=3.11,<3.14", ["cp311", "cp312", "cp313"])
+    assert python["wheels"]["cp312-aarch64"] == ["hive_fixture-0.1.0-py3-none-any.whl"]
     assert release.manifest["build"]["python"] == ".".join(map(str, sys.version_info[:3]))
 
 
