@@ -265,3 +265,48 @@ class TestPayments:
         zbase = three.rpc("signmessage", ["hello"])["zbase"]
         assert one.rpc("checkmessage", ["hello", zbase]) == {"pubkey": three.rpc("getinfo")["id"], "verified": True}
         assert one.refused("checkmessage", ["hellO", zbase])[0] == 1301
+
+
+@pytest.fixture
+def busy(tmp_path: Path) -> Iterator[Pair]:
+    """Two nodes of v26.06.6 with a channel on which a payment of the first hangs."""
+    nodes = tuple(FakeNode(tmp_path / name, "--addr=127.0.0.1:0", release="v26.06.6") for name in ("one", "two"))
+    for node in nodes:
+        node.start()
+    open_channel(nodes[0], nodes[1])
+    nodes[0].rpc("sandbox-fault", {"fault": "htlc-expiring", "blocks": 40})
+    yield nodes[0], nodes[1]
+    for node in nodes:
+        node.close()
+
+
+class TestGraceful:
+    def test_it_waits_for_payments_and_says_what_is_left(self, busy: Pair) -> None:
+        one, two = busy
+        height, two_id = one.rpc("getinfo")["blockheight"], two.rpc("getinfo")["id"]
+        assert one.rpc("graceful", {"timeout": 0}) == {
+            "pending_htlc_expiries": [height + 40],
+            "pending_peers": [two_id],
+        }
+        one.rpc("sandbox-fault", {"fault": "clear"})
+        assert one.rpc("graceful", {"timeout": 10}) == {}
+        assert "JSON-RPC graceful: preventing more connections" in one.log()
+
+    def test_idle_peers_go_and_stay_away_until_the_next_start(self, busy: Pair) -> None:
+        one, two = busy
+        one.rpc("sandbox-fault", {"fault": "clear"})
+        assert one.rpc("graceful") == {}
+        two.rpc("sandbox-fault", {"fault": "clear"})
+        assert one.rpc("listpeers")["peers"][0]["connected"] is False
+        one.stop()
+        one.start()
+        wait_until(lambda: one.rpc("listpeers")["peers"][0]["connected"], 20, "they are connected again")
+
+    def test_a_payment_may_end_by_itself(self, busy: Pair) -> None:
+        one, _ = busy
+        one.rpc("sandbox-fault", {"fault": "clear"})
+        one.rpc("sandbox-fault", {"fault": "htlc-expiring", "blocks": 40, "seconds": 0.3})
+        assert one.rpc("graceful", {"timeout": 20}) == {}
+
+    def test_v25_does_not_know_it(self, running: FakeNode) -> None:
+        assert running.refused("graceful")[0] == -32601

@@ -52,16 +52,17 @@ class Rig:
 
     root: Path
     environment: dict[str, str] = field(default_factory=dict)
+    release: str = "v25.12.1"
 
     def __post_init__(self) -> None:
         self.lightning_dir = self.root / "lightning"
-        self.lightning_dir.mkdir(parents=True)
+        self.lightning_dir.mkdir(parents=True, exist_ok=True)
         (self.lightning_dir / "config").write_text(
-            f"network=regtest\nalias=rig\nbind-addr=127.0.0.1:0\nlog-file={self.lightning_dir}/log\n"
+            f"network=regtest\nalias=rig\naddr=127.0.0.1:0\nlog-file={self.lightning_dir}/log\n"
         )
         self.program = self.root / "lightningd"
         self.program.write_text(
-            f"#!/bin/sh\nexec {sys.executable} -m hive_sandbox.fake --network=regtest "
+            f"#!/bin/sh\nexec {sys.executable} -m hive_sandbox.fake --sandbox-cln={self.release} --network=regtest "
             f'--lightning-dir={self.lightning_dir} "$@"\n'
         )
         self.program.chmod(0o755)

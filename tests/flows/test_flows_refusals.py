@@ -145,7 +145,8 @@ def test_a_full_disk(running: Fleet) -> None:
 def test_an_expiring_payment(start_fleet: Callable[..., Fleet]) -> None:
     fleet = start_fleet(2)
     fleet.fault("alpha", "htlc-expiring")
-    refused(fleet, "A payment through alpha expires in", "run again when it is settled", hive_htlc_margin_blocks=100)
+    words = ("A payment through alpha expires in", "run again when it is settled")
+    refused(fleet, *words, hive_htlc_margin_blocks=100, hive_htlc_wait_seconds=0)
 
 
 def test_a_stopped_lightningd(one_node: Fleet) -> None:

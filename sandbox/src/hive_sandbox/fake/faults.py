@@ -27,7 +27,7 @@ FAULTS: dict[str, str] = {
     "bitcoind-unsynced": "getinfo carries warning_bitcoind_sync",
     "drop-channel": "the channel `channel` (default: the first) goes to AWAITING_UNILATERAL",
     "disconnect-peers": "every peer is disconnected and new connections are refused",
-    "htlc-expiring": "a pending HTLC of the first channel expires in `blocks` (default 10)",
+    "htlc-expiring": "a payment in flight expires in `blocks` (default 10); it settles after `seconds`, if given",
     "setconfig-read-only": "setconfig cannot write the config file",
     "plugin-timeout": "getmanifest and init are given up after `seconds` (default 120)",
     "shutdown-timeout": "plugins that subscribed to shutdown get `seconds` (default 30)",

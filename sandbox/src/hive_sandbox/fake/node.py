@@ -69,6 +69,8 @@ class Node:
         self.payments = Payments(self)
         self.datastore = Datastore(self)
         self.stopping = False
+        # Told to be `graceful`: no idle channel is used any more until the next start.
+        self.graceful = False
         self.started_at = time.time()
         self.exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Future[Any]] = set()
@@ -103,10 +105,16 @@ class Node:
             self.channels.drop_named(parameters.get("channel"))
         elif name == "htlc-expiring":
             self.channels.add_stuck_htlc(int(parameters.get("blocks", 10)))
+            if "seconds" in parameters:
+                self.spawn(self._settle(float(parameters["seconds"])))
         elif name == "clear":
             self.channels.remove_stuck_htlcs()
             for peer in list(self.peers.by_id.values()):
                 self.peers.keep_trying(peer)
+
+    async def _settle(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self.channels.remove_stuck_htlcs()
 
     def keep(self, task: asyncio.Future[Any]) -> None:
         """Hold a task until it ends; what it fails with is logged as a broken line, as a bug of the fake."""

@@ -82,6 +82,10 @@ class Peers:
         """Return the peer with this id, new if it was not known."""
         return self.by_id.setdefault(node_id, Peer(node_id))
 
+    def is_idle(self, peer: Peer) -> bool:
+        """Whether no HTLC is under way over the channels with a peer."""
+        return not any(htlc.pending for channel in self.node.channels.with_peer(peer.node_id) for htlc in channel.htlcs)
+
     def connected(self) -> list[Peer]:
         """Return the peers that have a link."""
         return [peer for peer in self.by_id.values() if peer.link is not None]
@@ -154,6 +158,10 @@ class Peers:
             client_id,
         )
         if answer.get("result") == "disconnect":
+            link.close()
+            return False
+        if self.node.graceful and self.is_idle(peer):
+            # The real one keeps such a link and leaves its channels asleep; here the link is the channel.
             link.close()
             return False
         old, peer.link, peer.features = peer.link, link, link.features

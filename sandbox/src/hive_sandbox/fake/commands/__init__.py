@@ -1,6 +1,17 @@
 """The commands of the RPC socket, by subject."""
 
-from . import channels, control, datastore, payments, peers, plugins, sandbox, secrets
+from . import channels, control, datastore, graceful, payments, peers, plugins, sandbox, secrets
 from .registry import CommandTable
 
-__all__ = ["CommandTable", "channels", "control", "datastore", "payments", "peers", "plugins", "sandbox", "secrets"]
+__all__ = [
+    "CommandTable",
+    "channels",
+    "control",
+    "datastore",
+    "graceful",
+    "payments",
+    "peers",
+    "plugins",
+    "sandbox",
+    "secrets",
+]

@@ -71,8 +71,10 @@ class CommandTable:
     def __init__(self, node: Node, version: str) -> None:
         self.node = node
         self.known = _known(version)
-        self.done = {name: own.of_version(version) for name, own in _DONE.items()}
-        for name, own in _DONE.items():
+        # What is not ours and not in this version's list belongs to another version.
+        here = {name: own for name, own in _DONE.items() if name in self.known or name.startswith("sandbox-")}
+        self.done = {name: own.of_version(version) for name, own in here.items()}
+        for name, own in here.items():
             if name not in self.known:
                 usage = " ".join(p.name if p.required else f"[{p.name}]" for p in own.params)
                 self.known[name] = Known(name, "", usage)

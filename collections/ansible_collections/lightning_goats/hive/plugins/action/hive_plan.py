@@ -41,6 +41,8 @@ ARGUMENTS: Json = {
     "deadman_seconds": {"type": "int", "default": 0},
     "min_free_bytes": {"type": "int", "default": 0},
     "htlc_margin_blocks": {"type": "int", "default": 18},
+    "htlc_wait_seconds": {"type": "int", "default": 600},
+    "lift_quarantine": {"type": "bool", "default": False},
     "allow_lightningd_restart": {"type": "bool", "default": False},
     "break_lock": {"type": "bool", "default": False},
     "approval_required": {"type": "bool", "default": True},
@@ -298,9 +300,11 @@ def _run(
                 "revert_first": step["action"] == "revert",
                 "stack": _plan.normal(desired[node]),
                 "releases": [
-                    {key: item[key] for key in ("name", "version", "digest")} | {"path": paths[item["digest"]]}
-                    for item in step["after"]
-                    if item["digest"] in step["stage"]
+                    {key: item[key] for key in ("name", "version", "digest")}
+                    # What was installed by hand may be known to its node alone, which has kept it.
+                    | {"path": paths.get(digest, f"{args['releases_dir']}/{item['name']}/{item['version']}")}
+                    for digest, item in {item["digest"]: item for item in stacks}.items()
+                    if digest in step["stage"]
                 ],
                 "manifests": [by_digest[d] for d in dict.fromkeys(i["digest"] for i in stacks) if d in by_digest],
             }

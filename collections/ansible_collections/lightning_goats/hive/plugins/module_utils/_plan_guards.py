@@ -22,7 +22,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_stack i
 # A slot takes the artifact, its unpacked copy and the scratch that unpacking needs.
 SLOT_FACTOR = 5
 # What observe reports and the rollout itself puts right.
-REPAIRABLE = frozenset({"config-drift"})
+REPAIRABLE = frozenset({"config-drift", "by-hand"})
 
 Finding = tuple[str, str]
 
@@ -44,6 +44,7 @@ def guard(
     if not any(code in ("unreachable", "lightningd-down") for code, _ in findings):
         findings += _lightningd(node, seen, targets)
         findings += _htlcs(node, seen, policy)
+        findings += _quarantine(node, seen, after, policy)
         # The names of our own plugin in half a slot look like somebody else's; that problem says what to do.
         if not any(code == "unknown-slot" for code, _ in findings):
             findings += _names(node, seen, targets)
@@ -117,12 +118,27 @@ def _htlcs(node: str, seen: Json, policy: Json) -> Iterator[Finding]:
     expiry = (seen.get("pending_htlcs") or {}).get("nearest_expiry")
     height = seen["lightningd"].get("blockheight")
     margin = policy.get("htlc_margin_blocks", 0)
+    if policy.get("htlc_wait_seconds"):
+        # A payment in flight now says little about the moment of the switch: the node itself waits, then refuses.
+        return
     if expiry and height is not None and expiry - height < margin:
         yield (
             "htlc-expiring",
             f"A payment through {node} expires in {expiry - height} blocks, fewer than the {margin} of "
             "hive_htlc_margin_blocks: run again when it is settled.",
         )
+
+
+def _quarantine(node: str, seen: Json, after: Stack, policy: Json) -> Iterator[Finding]:
+    held = {entry["digest"]: entry for entry in seen.get("quarantine") or []}
+    for item in after:
+        entry = held.get(item["digest"])
+        if item["enabled"] and entry is not None and not policy.get("lift_quarantine"):
+            yield (
+                "quarantined",
+                f"{item['name']} {item['version']} is quarantined on {node} ({entry['reason']}): choose another "
+                "release, or try this one again with -e hive_lift_quarantine=true.",
+            )
 
 
 def _names(node: str, seen: Json, targets: list[Json]) -> Iterator[Finding]:
@@ -161,6 +177,12 @@ def to_stage(seen: Json, after: Stack) -> list[str]:
     return [item["digest"] for item in after if item["digest"] not in complete]
 
 
+def by_hand(seen: Json) -> list[str]:
+    """The digests of what runs from slots that were made by hand: the next rollout takes them over."""
+    complete = {slot["digest"] for slot in seen.get("slots", []) if slot.get("complete")}
+    return [item["digest"] for item in seen.get("stack") or [] if item["digest"] not in complete]
+
+
 def _disk(node: str, seen: Json, after: Stack, manifests: Mapping[str, Json], policy: Json) -> Iterator[Finding]:
     free = (seen.get("disk") or {}).get("free_bytes")
     slots = sum(
@@ -173,6 +195,13 @@ def _disk(node: str, seen: Json, after: Stack, manifests: Mapping[str, Json], po
             "disk-full",
             f"{node} has {mib(free)} free where hive_state_dir is, this needs {mib(need)} (new slots {mib(slots)}, a "
             f"backup {mib(data)}, and hive_min_free_bytes): make room, then run again.",
+        )
+    free, need = (seen.get("disk") or {}).get("lightning_free_bytes"), policy.get("min_free_bytes", 0)
+    if free is not None and free < need:
+        yield (
+            "disk-full",
+            f"{node} has {mib(free)} free where lightningd and its plugins write, hive_min_free_bytes are "
+            f"{mib(need)}: make room, then run again.",
         )
 
 

@@ -67,9 +67,17 @@ options:
     type: int
     default: 0
   htlc_margin_blocks:
-    description: Refuse a node on which a payment expires within so many blocks.
+    description: Refuse a node on which a payment expires within so many blocks, when the switch is not to wait for it.
     type: int
     default: 18
+  htlc_wait_seconds:
+    description: How long a switch may wait for payments in flight; with V(0) the plan refuses at once.
+    type: int
+    default: 600
+  lift_quarantine:
+    description: Plan with releases that are quarantined on a node.
+    type: bool
+    default: false
   allow_lightningd_restart:
     description: Allow changes that need a restart of lightningd.
     type: bool

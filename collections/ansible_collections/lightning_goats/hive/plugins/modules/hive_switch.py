@@ -87,6 +87,18 @@ options:
     description: Backup sets to keep.
     type: int
     default: 10
+  htlc_wait_seconds:
+    description:
+      - How long to wait, before anything is changed, for payments in flight that could expire within the switch. What
+        has not settled then is a refusal (code htlc-expiry).
+    type: float
+    default: 600
+  htlc_margin_blocks:
+    description:
+      - Blocks that must be left to a payment in flight after the longest time the switch can take. Where half of
+        lightningd's own C(cltv-delta) is more, that counts.
+    type: int
+    default: 18
   timeouts:
     description: Seconds that each part may take.
     type: dict
@@ -183,6 +195,10 @@ backup:
   description: The backup set of this switch, null when none was needed.
   returned: always
   type: dict
+drained:
+  description: How long was waited for payments in flight and what they left, null when there were none.
+  returned: always
+  type: dict
 reverted:
   description: Whether the previous stack was brought back.
   returned: always
@@ -238,6 +254,8 @@ OPTIONS: dict[str, Any] = {
     "break_lock": {"type": "bool", "default": False},
     "backup_max_age_seconds": {"type": "float", "default": 3600.0},
     "backup_keep": {"type": "int", "default": 10},
+    "htlc_wait_seconds": {"type": "float", "default": 600.0},
+    "htlc_margin_blocks": {"type": "int", "default": 18},
     "timeouts": TIMEOUTS,
     "allow_lightningd_restart": {"type": "bool", "default": False},
 }
@@ -251,6 +269,8 @@ PLAIN = (
     "break_lock",
     "backup_max_age_seconds",
     "backup_keep",
+    "htlc_wait_seconds",
+    "htlc_margin_blocks",
     "allow_lightningd_restart",
 )
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-SECONDS_PER_BLOCK = 600
 OPEN_STATES = ("CHANNELD_NORMAL", "CHANNELD_AWAITING_SPLICE", "CHANNELD_AWAITING_LOCKIN", "DUALOPEND_AWAITING_LOCKIN")
 
 
@@ -43,11 +41,6 @@ def pending(channels: list[dict[str, Any]]) -> dict[str, Any]:
 def value_at_risk(channels: list[dict[str, Any]]) -> int:
     """Return our balance in channels plus everything in flight, in msat."""
     return sum(channel["to_us_msat"] + channel["htlc_msat"] for channel in channels)
-
-
-def blocks_needed(seconds: float, margin: int) -> int:
-    """Return the blocks that may be found while we work, with a margin."""
-    return math.ceil(seconds / SECONDS_PER_BLOCK) + margin
 
 
 def lost(before: dict[str, str], now: list[dict[str, Any]]) -> list[str]:

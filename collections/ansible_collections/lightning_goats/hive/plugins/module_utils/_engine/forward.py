@@ -13,6 +13,7 @@ from .guard import Guard, Look, Manifests, check, config_files, plan_from
 from .machine import Machine
 from .options import Past, past_of
 from .request import Request
+from .reserve import keep_reserve
 from .session import Session
 from .stacks import Plan, Stack, active_items
 from .steps import Step
@@ -77,6 +78,7 @@ class Forward:
             seconds = max(SHORTEST_DEADMAN_SECONDS, worst)
         deadline = round(time.time() + seconds, 3)
         with self.record.step(Step.ARM, deadline=deadline):
+            keep_reserve(self.node)
             path = deadman.install_engine(self.node, archive, digest)
             deadman.arm(self.node, self.machine.runtime, path, self.session.txn.id, deadline)
         self.record.note("armed", {"deadline": deadline, "engine": digest})
@@ -93,7 +95,7 @@ class Forward:
         session.clear(files)
         session.write(files)
         if restart:
-            session.lightningd.restart(restart[-1])
+            session.lightningd.restart(restart[-1], self.request.htlc_wait_seconds, self.request.htlc_margin_blocks)
 
     def _stop_orphans(self, seen: Look) -> None:
         """Stop what runs from our directory but belongs to no slot any more."""

@@ -11,9 +11,10 @@ from .._slots import Slot, describe, find_slot, list_slots, verify_slot
 from .._sqlite import user_version
 from . import channels as ch
 from .builtins import BUILTIN
+from .drain import budget, refusal, worst_for
 from .errors import HiveError
 from .machine import Machine, PluginList
-from .observe import active_stack, database_path, free_bytes, options_of
+from .observe import active_stack, database_path, free_bytes, is_read_only, options_of
 from .options import Memory, Past, members, recalled, remember, unsettable
 from .processes import Identity
 from .request import Request
@@ -163,20 +164,11 @@ class Guard:
 
     def window(self) -> None:
         """Refuse while a payment in flight could expire before we are done."""
-        flying = ch.pending(self.seen.channels)
-        if flying["nearest_expiry"] is None:
-            return
-        seconds = self.request.deadman_seconds + self.request.timeouts.worst * max(1, len(self.target))
-        needed = ch.blocks_needed(seconds, self.request.htlc_margin_blocks)
-        left = int(flying["nearest_expiry"]) - int(self.seen.info["blockheight"])
-        if left < needed:
-            raise HiveError(
-                f"a payment in flight on {self.node.name} expires in {left} blocks and a switch may need {needed}; "
-                "wait until it has settled and run again",
-                "htlc-expiry",
-                blocks_left=left,
-                blocks_needed=needed,
-            )
+        request = self.request
+        seconds = worst_for(request, max(len(self.target), len(self.seen.stack)))
+        facts = budget(self.machine, seconds, request.htlc_margin_blocks, self.seen.channels)
+        if not facts["enough"]:
+            raise refusal(self.machine, facts)
 
     def disk(self) -> None:
         """Refuse when the journal, the backup or lightningd itself could run out of room."""
@@ -188,6 +180,23 @@ class Guard:
             )
             if path.is_file()
         )
+        # The plugins write when they start: what they cannot write to, neither the new nor the old ones come up on.
+        for path in (self.node.state_dir, self.node.config_file.parent, self.node.network_dir):
+            if is_read_only(path):
+                raise HiveError(
+                    f"{path} of {self.node.name} is on a read-only filesystem; find out why, make it writable, and "
+                    "run again",
+                    "read-only",
+                )
+        free = free_bytes(self.node.network_dir)
+        if free < self.request.min_free_bytes:
+            raise HiveError(
+                f"{self.node.name} has {free // 1048576} MiB free at {self.node.network_dir}, fewer than the "
+                f"{self.request.min_free_bytes // 1048576} MiB that lightningd and its plugins are to have; free some "
+                "space and run again",
+                "disk-full",
+                free_bytes=free,
+            )
         needed = self.request.min_free_bytes + databases
         free = free_bytes(self.node.state_dir)
         if free < needed:
@@ -203,8 +212,9 @@ class Guard:
     def names(self) -> None:
         """Refuse a release that registers a name that is taken: by a plugin an error, by lightningd itself a crash."""
         mine: set[str] = set()
-        for path, slot in self.seen.by_entry.items():
-            if path in self.seen.listed:
+        for slot in list_slots(self.node):
+            # Also of one that was made by hand, which only its kept release describes.
+            if slot.manifest and slot.inside(self.node) in self.seen.listed:
                 mine |= set(slot.manifest["rpc_methods"])
         taken = self.seen.methods - mine
         options = self.seen.configs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .drain import STOP_SECONDS, drain, restart_seconds
 from .errors import HiveError, NodeDownError
 from .machine import Machine
 from .processes import alive
@@ -38,16 +39,24 @@ class Lightningd:
                 + (" and came back by itself" if now else "")
             )
 
-    def restart(self, reason: str) -> None:
-        """Restart it, because nothing else will do and the operator allowed it; by RPC, never by signal."""
+    def restart(self, reason: str, wait_seconds: float, margin: int) -> None:
+        """Restart it, because nothing else will do and the operator allowed it; by RPC, never by signal.
+
+        Args:
+            wait_seconds: how long to wait for payments in flight.
+            margin: blocks that must be left to them afterwards.
+        """
         with self.record.step(Step.RESTART, reason=reason) as outcome:
             who = self.machine.identity()
             if who == self.record.original:
-                self.machine.rpc.call("stop", timeout=60.0)
+                drained = drain(self.machine, restart_seconds(self.timeouts), wait_seconds, True, margin)
+                outcome.update(graceful=drained["graceful"], waited_seconds=drained["waited_seconds"])
+                self.machine.rpc.call("stop", timeout=STOP_SECONDS)
                 self.machine.rpc.close()
-                if not self.machine.wait_gone(who, 60.0):
+                if not self.machine.wait_gone(who, STOP_SECONDS):
                     raise HiveError(
-                        f"lightningd of {self.machine.node.name} did not stop within 60 s; look at its log",
+                        f"lightningd of {self.machine.node.name} did not stop within {STOP_SECONDS:g} s; look at "
+                        "its log",
                         "lightningd-stays",
                     )
             self.revive()

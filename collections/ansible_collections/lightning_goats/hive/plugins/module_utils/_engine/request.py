@@ -41,6 +41,8 @@ class Request:
     Attributes:
         manifests: by artifact digest; the slots on the node have their own, signed ones, which win.
         deadman_seconds: 0 confirms at once, when everything is verified.
+        htlc_margin_blocks: what must be left before a payment in flight expires, after the longest a switch may take.
+        htlc_wait_seconds: how long to wait for such payments before refusing.
     """
 
     state: str
@@ -56,5 +58,6 @@ class Request:
     timeouts: Timeouts = field(default_factory=Timeouts)
     allow_lightningd_restart: bool = False
     min_free_bytes: int = 256 * 1024 * 1024
-    htlc_margin_blocks: int = 6
+    htlc_margin_blocks: int = 18
+    htlc_wait_seconds: float = 600.0
     check_mode: bool = False

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from .._slots import find_slot, list_slots
+from . import channels as ch
 from . import deadman
 from .bundle import engine_archive
+from .drain import drain, worst_for
 from .errors import HiveError, NodeDownError
-from .files import canonical
+from .files import canonical, disk_error
 from .forward import Forward, changes_data, forecast
 from .guard import Guard, Look, Manifests, config_files, look, unchanged
 from .journal import Journal, Stack, State, Transaction
@@ -19,6 +22,7 @@ from .machine import Machine
 from .node import Node
 from .options import past_of
 from .request import Request
+from .reserve import spend_reserve
 from .sealed import Vault, seal
 from .session import Session
 from .stacks import active_items, normalise, same, stack_digest
@@ -40,6 +44,7 @@ class Switch:
         self.state = State()
         self.session: Session | None = None
         self.backup: dict[str, Any] | None = None
+        self.drained: dict[str, Any] | None = None
         self.broken_lock: dict[str, Any] | None = None
         self.before: Stack = []
         self.started = time.monotonic()
@@ -59,6 +64,9 @@ class Switch:
             if "phase" in error.data:
                 raise
             raise self._fail(error, "refused", self.before, reverted=False) from error
+        except OSError as error:
+            told = disk_error(error, Path(str(error.filename or self.node.state_dir)))
+            raise self._fail(told, "refused", self.before, reverted=False) from error
 
     @property
     def journal(self) -> Journal:
@@ -105,6 +113,7 @@ class Switch:
             "journal": session.txn.entries if session else [],
             "journal_head": self._journal.head if self._journal else "",
             "broken_lock": self.broken_lock,
+            "drained": self.drained,
             "diff": {
                 "before_header": "stack",
                 "after_header": "stack",
@@ -175,15 +184,25 @@ class Switch:
             if request.check_mode:
                 return self._forecast(seen, target, manifests)
             files = config_files(self.machine, seen, target, manifests)
+            if unchanged(seen, target, self.state.stable, files, self.machine):
+                self._free_node()
+                return self.result(False, "confirmed", target)
+            seen = self._wait_for_payments(seen, target)
         except HiveError:
             # Refused before there was a transaction: nobody needs to wait for us.
             self._free_node()
             raise
-        if unchanged(seen, target, self.state.stable, files, self.machine):
-            self._free_node()
-            return self.result(False, "confirmed", target)
         self._begin(seen, target, kind, manifests)
         return self._forward(seen, manifests)
+
+    def _wait_for_payments(self, seen: Look, target: Stack) -> Look:
+        """Wait until no payment in flight can expire within the switch; return a fresh look if that took a while."""
+        request = self.request
+        if ch.pending(seen.channels)["nearest_expiry"] is None:
+            return seen
+        seconds, margin = worst_for(request, max(len(target), len(seen.stack))), request.htlc_margin_blocks
+        self.drained = drain(self.machine, seconds, request.htlc_wait_seconds, False, margin)
+        return look(self.machine, request.timeouts.ready) if self.drained["waited_seconds"] else seen
 
     def _take_node(self) -> None:
         """Take the node for this rollout, or say who has it."""
@@ -357,6 +376,7 @@ class Switch:
         session = self.session
         assert session is not None
         try:
+            spend_reserve(self.node)
             with session.record.step(Step.CONFIRM, by=by):
                 pass
             session.record.note("confirmed", {"by": by, "stack_digest": stack_digest(seal(session.txn.target))})

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.channels import (
-    blocks_needed,
     channel_facts,
     lost,
     pending,
@@ -179,6 +178,5 @@ def test_channels_htlcs_and_the_time_they_leave() -> None:
     facts = channel_facts(listed)
     assert pending(facts) == {"count": 1, "nearest_expiry": 120}
     assert value_at_risk(facts) == 14
-    assert blocks_needed(601, 6) == 8
     assert lost({"c1": "CHANNELD_NORMAL", "c2": "CHANNELD_NORMAL"}, facts[:1]) == ["c2"]
     assert lost({"c1": "ONCHAIN"}, []) == []

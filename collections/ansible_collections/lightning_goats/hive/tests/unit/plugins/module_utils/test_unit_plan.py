@@ -179,6 +179,11 @@ class TestRefusals:
                 {"databases": {HIVE: {"path": "", "size": 1, "user_version": 3}}},
                 "playbooks/restore.yml",
             ),
+            (
+                "quarantined",
+                {"quarantine": [{"plugin": HIVE, "digest": FULL[-1]["digest"], "since": 1.0, "reason": "it died"}]},
+                "hive_lift_quarantine",
+            ),
             ("journal-damaged", {"problems": [{"code": "journal-damaged", "message": "line 3 is damaged"}]}, "line 3"),
         ],
     )
