@@ -69,16 +69,11 @@ WantedBy=timers.target
 
 @dataclass(frozen=True)
 class Wanted:
-    """How often to look, and how much to keep.
-
-    Attributes:
-        stamp: kept with the settings and shown by hive_observe; means something to whoever gave it.
-    """
+    """How often to look, and how much to keep."""
 
     every: float
     keep_seconds: float
     max_bytes: int
-    stamp: str = ""
 
 
 def unit_name(node: Node) -> str:
@@ -170,7 +165,6 @@ def _texts(node: Node, wanted: Wanted, digest: str, engine: Path, scheduled: boo
         "keep_seconds": wanted.keep_seconds,
         "max_bytes": wanted.max_bytes,
         "kind": "timer" if scheduled else "process",
-        "stamp": wanted.stamp,
     }
     texts = {settings_file(node): canonical(settings).decode()}
     if scheduled:

@@ -33,11 +33,6 @@ options:
     description: What the file of samples may grow to. The oldest go first.
     type: int
     default: 33554432
-  stamp:
-    description: Kept with the probe's settings, and shown by M(lightning_goats.hive.hive_observe), so that a caller can
-        tell whether the probe is the one that is wanted.
-    type: str
-    default: ""
 attributes:
   check_mode:
     support: full
@@ -80,7 +75,6 @@ OPTIONS: dict[str, Any] = {
     "interval_seconds": {"type": "float", "default": 30.0},
     "keep_seconds": {"type": "float", "default": 604800.0},
     "max_bytes": {"type": "int", "default": 33554432},
-    "stamp": {"type": "str", "default": ""},
 }
 
 
@@ -90,7 +84,7 @@ def work(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     if parameters["state"] == "absent":
         gone = remove(node, check_mode)
         return {**gone, "msg": "probe removed" if gone["changed"] else "no probe is installed"}
-    keys = ("interval_seconds", "keep_seconds", "max_bytes", "stamp")
+    keys = ("interval_seconds", "keep_seconds", "max_bytes")
     wanted = Wanted(*(parameters[key] for key in keys))
     facts = install(node, wanted, check_mode)
     before, after = facts.pop("before"), facts.pop("after")

@@ -148,7 +148,7 @@ class Observer:
                     "stops nothing",
                 )
             if item["active"]:
-                facts["health"] = self.machine.health(str(slot.manifest["health_rpc"]), HEALTH_SECONDS)
+                facts["health"] = self.machine.health_of(slot.manifest, HEALTH_SECONDS)
             pids = plugin_processes(who.pid, self.node.to_inside(slot.path)) if who else []
             facts["pid"] = pids[0] if pids else 0
             facts["rss_bytes"] = sum(rss_bytes(pid) for pid in pids)
@@ -305,7 +305,7 @@ class Observer:
             slot = self.by_entry.get(path)
             if slot is not None:
                 report = (
-                    self.machine.health(str(slot.manifest["health_rpc"]), HEALTH_SECONDS) if item["active"] else None
+                    self.machine.health_of(slot.manifest, HEALTH_SECONDS) if item["active"] else None
                 )
                 reading["plugins"].append(
                     {
@@ -407,12 +407,8 @@ def probe_facts(node: Node) -> dict[str, Any] | None:
         return None
     times = read_ring(ring_file(node), "SELECT max(time), count(*) FROM samples")
     last, samples = times[0] if times else (None, 0)
-    shown = {key: settings.get(key) for key in ("engine", "every", "kind", "stamp")}
-    return {
-        **shown,
-        "last_at": last,
-        "samples": samples,
-    }
+    shown = {key: settings.get(key) for key in ("engine", "every", "keep_seconds", "max_bytes", "kind")}
+    return {**shown, "same_node": settings.get("node") == node.as_params(), "last_at": last, "samples": samples}
 
 
 def database_path(node: Node, manifest: dict[str, Any], options: dict[str, dict[str, Any]]) -> Path:
@@ -441,7 +437,7 @@ def _existing(path: Path) -> Path:
 
 
 def list_backups(node: Node) -> list[dict[str, Any]]:
-    """Return the published backup sets, oldest first."""
+    """Return the published backup sets, oldest first; those from the future were made before a clock was put right."""
     found: list[dict[str, Any]] = []
     if not node.backups_dir.is_dir():
         return found
@@ -457,4 +453,7 @@ def list_backups(node: Node) -> list[dict[str, Any]]:
                     "bytes": int(manifest["bytes"]),
                 }
             )
-    return sorted(found, key=lambda item: (float(item["created_at"]), str(item["id"])))
+    now = time.time()
+    return sorted(
+        found, key=lambda item: (float(item["created_at"]) <= now, float(item["created_at"]), str(item["id"]))
+    )

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lightning_goats.hive.plugins.filter.probe import probe_is_current, probe_stamp
+import yaml
+from ansible_collections.lightning_goats.hive.plugins.filter.probe import DEFAULTS, probed_hosts, probing_hosts
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _probe_setup
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine import bundle
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.errors import HiveError
@@ -75,7 +76,7 @@ class TestRing:
             raise sqlite3.OperationalError("database or disk is full")
 
         monkeypatch.setattr(Ring, "_add", full)
-        with pytest.raises(HiveError, match="the disk of .* is full; free some space"):
+        with pytest.raises(HiveError, match=r"the disk of .* is full; free some space"):
             ring.add(sample(1000))
 
 
@@ -105,35 +106,49 @@ class TestSample:
         assert all(len(line) == 300 for line in found["broken"])
 
 
-class TestCurrent:
-    STAMP = "0123456789abcdef"
-
-    def observed(self, **changes: Any) -> dict[str, Any]:
-        probe = {"stamp": self.STAMP, "every": 30, "last_at": 990.0}
-        return {"time": 1000.0, "probe": {**probe, **changes}}
-
-    def test_it_is(self) -> None:
-        assert probe_is_current(self.observed(), self.STAMP)
-
-    @pytest.mark.parametrize("change", [{"stamp": "other"}, {"last_at": None}, {"last_at": 849.0}])
-    def test_it_is_another_or_late(self, change: dict[str, Any]) -> None:
-        assert not probe_is_current(self.observed(**change), self.STAMP)
-
-    @pytest.mark.parametrize("observed", [None, {}, {"time": 1000.0}, {"time": 1000.0, "probe": None}])
-    def test_there_is_none(self, observed: dict[str, Any] | None) -> None:
-        assert not probe_is_current(observed, self.STAMP)
-
-    def test_the_stamp_follows_what_matters(self) -> None:
-        node = {"name": "alpha", "container": ""}
-        first = probe_stamp(node, 30, 600, 1 << 20)
-        assert first == probe_stamp(dict(node), 30.0, 600, 1 << 20)
-        others = {
-            probe_stamp({**node, "container": "cln"}, 30, 600, 1 << 20),
-            probe_stamp(node, 31, 600, 1 << 20),
-            probe_stamp(node, 30, 601, 1 << 20),
-            probe_stamp(node, 30, 600, 1 << 21),
+class TestWhoNeedsOne:
+    def node(self, seen: dict[str, Any] | None = None, **variables: Any) -> dict[str, Any]:
+        probe = {
+            "engine": bundle.engine_digest(),
+            "every": 30.0,
+            "keep_seconds": 604800.0,
+            "max_bytes": 33554432,
+            "same_node": True,
+            "last_at": 990.0,
         }
-        assert len(others | {first}) == 5
+        observed = {"time": 1000.0, "probe": None if seen is None else {**probe, **seen}}
+        return {"__hive_preflight_result": {"observed": observed}, **variables}
+
+    def test_a_probe_at_work_is_left_alone(self) -> None:
+        hostvars = {"alpha": self.node({})}
+        assert probing_hosts(hostvars) == "all:!all"
+        assert probed_hosts(hostvars) == "alpha"
+
+    @pytest.mark.parametrize(
+        "seen",
+        [None, {"engine": "0" * 16}, {"same_node": False}, {"every": 31.0}, {"last_at": None}, {"last_at": 849.0}],
+    )
+    def test_none_another_or_a_late_one(self, seen: dict[str, Any] | None) -> None:
+        assert probing_hosts({"alpha": self.node(seen), "bravo": self.node({})}) == "alpha"
+
+    @pytest.mark.parametrize("no", [False, "false", "no"])
+    def test_not_wanted(self, no: Any) -> None:
+        assert probing_hosts({"alpha": self.node(hive_probe=no)}) == "all:!all"
+
+    def test_the_inventory_has_its_say(self) -> None:
+        assert probing_hosts({"alpha": self.node({}, hive_probe_max_bytes=1 << 20)}) == "alpha"
+        assert probing_hosts({"alpha": self.node({"every": 5}, hive_probe_interval_seconds=5)}) == "all:!all"
+
+    def test_a_node_that_was_not_observed(self) -> None:
+        hostvars = {"alpha": {}, "bravo": {"__hive_preflight_result": {"unreachable": True}}}
+        assert (probing_hosts(hostvars), probed_hosts(hostvars)) == ("all:!all", "all:!all")
+
+    def test_the_defaults_are_the_roles(self) -> None:
+        roles = Path(__file__).parents[8] / "roles"
+        found: dict[str, Any] = {}
+        for role in ("hive_common", "hive_probe"):
+            found |= yaml.safe_load((roles / role / "defaults/main.yml").read_text())
+        assert {name: found[name] for name in DEFAULTS} == DEFAULTS
 
 
 class TestUnits:
