@@ -23,7 +23,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -36,11 +36,17 @@ _OPTIONS = doctest.ELLIPSIS | doctest.REPORT_NDIFF
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to type and what it should print; `line` is where it stands in the guide, counted from 1."""
+    """One thing to type and what it should print.
+
+    Attributes:
+        line: where it stands in the guide, counted from 1.
+        headings: what it stands under, from the title down.
+    """
 
     line: int
     command: str
     expected: str
+    headings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,9 +110,10 @@ def steps(guide: Path, values: Mapping[str, str]) -> list[Step]:
             names = list(variables(guide))
             if set(names) != set(values):
                 raise GuideError(f"{guide.name} asks for {sorted(names)}, the test gives {sorted(values)}")
-            found.append(Step(block.line, "\n".join(f"{name}={shlex.quote(values[name])}" for name in names), ""))
+            assignments = "\n".join(f"{name}={shlex.quote(values[name])}" for name in names)
+            found.append(Step(block.line, assignments, "", block.headings))
         elif block.language == "sh":
-            found.append(Step(block.line, block.text, ""))
+            found.append(Step(block.line, block.text, "", block.headings))
         elif block.language == "console":
             found += _session(block, guide)
     return found
@@ -116,13 +123,13 @@ def _session(block: Block, guide: Path) -> list[Step]:
     found: list[Step] = []
     for number, line in enumerate(block.text.splitlines(), block.line):
         if line.startswith("$ "):
-            found.append(Step(number, line[2:], ""))
+            found.append(Step(number, line[2:], "", block.headings))
         elif not found:
             raise GuideError(f"{guide.name}:{number}: a console block begins with a command")
         elif line.startswith("> ") and not found[-1].expected:
-            found[-1] = Step(found[-1].line, f"{found[-1].command}\n{line[2:]}", "")
+            found[-1] = replace(found[-1], command=f"{found[-1].command}\n{line[2:]}")
         else:
-            found[-1] = Step(found[-1].line, found[-1].command, f"{found[-1].expected}{line}\n")
+            found[-1] = replace(found[-1], expected=f"{found[-1].expected}{line}\n")
     return found
 
 
