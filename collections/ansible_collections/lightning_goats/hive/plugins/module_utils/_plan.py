@@ -121,6 +121,8 @@ def node_plan(seen: Json, after: Stack, manifests: Mapping[str, Json], rollout: 
         if action == "none" and drifted(seen):
             action = "change"
             steps.append("put hive.conf back to what was confirmed")
+        elif action == "none" and guards.by_hand(seen):
+            action = "take over"
         elif action == "none" and rollout and (seen.get("lock") or {}).get("rollout") == rollout:
             action = "resume"
             steps.append(f"give back the lock of rollout {rollout}")
@@ -130,7 +132,7 @@ def node_plan(seen: Json, after: Stack, manifests: Mapping[str, Json], rollout: 
         "action": action,
         "before": before,
         "after": after,
-        "stage": guards.to_stage(seen, after) if action != "none" else [],
+        "stage": list(dict.fromkeys(guards.to_stage(seen, after) + guards.by_hand(seen))) if action != "none" else [],
         "steps": steps,
         "restart": guards.restart_reason(seen, before, after),
         "rollback": guards.rollback_class(before, after, manifests),
@@ -189,8 +191,10 @@ def sentences(before: Stack, after: Stack, seen: Json) -> list[str]:
     """What will be done, one sentence per act, in the order of the acts."""
     old = {item["name"]: item for item in before}
     new = {item["name"]: item for item in after}
-    staged = set(guards.to_stage(seen, after))
-    lines = [f"stage {label(item)}" for item in after if item["digest"] in staged]
+    taken = set(guards.by_hand(seen))
+    lines = [f"take over {label(item)}, installed by hand" for item in before if item["digest"] in taken]
+    staged = set(guards.to_stage(seen, after)) - taken
+    lines += [f"stage {label(item)}" for item in after if item["digest"] in staged]
     touched = [item for item in before if not same_item(item, new.get(item["name"]))]
     if touched:
         lines.append("back up the data of " + ", ".join(item["name"] for item in touched))
