@@ -115,6 +115,21 @@ def test_a_plugin_that_died_is_started_again() -> None:
     assert plan["nodes"]["alpha"]["after"] == FULL
 
 
+def test_what_was_installed_by_hand_is_taken_over() -> None:
+    seen = observation(stack=FULL, stable_stack=None)
+    seen["slots"][0]["complete"] = False
+    seen["problems"] = [{"code": "by-hand", "message": "cl-hive-comms 0.1.0 was installed by hand"}]
+    plan = one(seen, FULL)
+    step = plan["nodes"]["alpha"]
+    assert plan["refused"] == []
+    assert (step["action"], step["stage"]) == ("take over", [FULL[0]["digest"]])
+    assert step["steps"] == [f"take over cl-hive-comms 0.1.0 ({FULL[0]['digest'][:12]}), installed by hand"]
+
+    upgrade = one(seen, [item(COMMS, "0.1.1"), *FULL[1:]])["nodes"]["alpha"]
+    assert upgrade["action"] == "upgrade"
+    assert set(upgrade["stage"]) == {digest_of(COMMS, "0.1.1"), FULL[0]["digest"]}, "the way back needs its slot"
+
+
 class TestDigest:
     def test_volatile_values_do_not_count(self) -> None:
         seen = observation()
