@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import _unpack
+from . import _getmanifest, _unpack
 from ._engine.bundle import source_of
 from ._engine.errors import HiveError
 from ._engine.files import canonical, make_dir, read_json, remove_tree, sync_filesystem, write_atomic
@@ -286,9 +286,7 @@ def _refused(node: Node, manifest: dict[str, Any], code: str, message: str) -> H
 
 def _prove(node: Node, runtime: Runtime, manifest: dict[str, Any], target: Path) -> None:
     """Run the slot's own description and compare it with what was signed: proves that it can start at all here."""
-    described = describe(
-        runtime, node.to_inside(target / str(manifest["entry"])), f"{manifest['name']} {manifest['version']}"
-    )
+    described = describe(node, runtime, manifest, node.to_inside(target / str(manifest["entry"])))
     for key in ("name", "version", "rpc_methods", "schema_version"):
         if key in described and described[key] != manifest[key]:
             raise HiveError(
@@ -299,13 +297,21 @@ def _prove(node: Node, runtime: Runtime, manifest: dict[str, Any], target: Path)
             )
 
 
-def describe(runtime: Runtime, entry: str, what: str, timeout: float = 20.0) -> dict[str, Any]:
-    """Return what a plugin's executable prints about itself; also warms the page cache before a switch.
+def describe(
+    node: Node, runtime: Runtime, manifest: dict[str, Any], entry: str, timeout: float = 20.0
+) -> dict[str, Any]:
+    """Return what a plugin's executable says about itself; also warms the page cache before a switch.
+
+    A foreign plugin says less: what lightningd asks of it, and neither its version nor its schema.
 
     Raises:
         HiveError: it cannot start on this node, or is no hive plugin.
     """
-    done = runtime.run([entry, SELF_DESCRIPTION], timeout)
+    what = f"{manifest['name']} {manifest['version']}"
+    argv = [entry, SELF_DESCRIPTION]
+    if manifest.get("foreign"):
+        argv = [node.python, "-IS", "-c", source_of(_getmanifest.__name__.rpartition(".")[2]), f"{timeout:g}", entry]
+    done = runtime.run(argv, timeout + 5.0 if manifest.get("foreign") else timeout)
     if done.rc is None:
         raise HiveError(
             f"{what} does not even describe itself within {timeout:g} s on this node; the release is broken",

@@ -14,6 +14,7 @@ from .errors import HiveError
 PACKAGE = "hive_engine"
 FILES = (
     "_config",
+    "_getmanifest",
     "_rpc",
     "_slots",
     "_sqlite",

@@ -96,7 +96,7 @@ def look(machine: Machine, ready_seconds: float) -> Look:
     result.unowned = configured_names(machine, result.argv) - set(result.configs)
     for path, slot in by_entry.items():
         if path in active:
-            report = machine.health(str(slot.manifest["health_rpc"]), 3.0)
+            report = machine.health_of(slot.manifest, 3.0)
             if report is None or report["status"] == "failed":
                 result.unhealthy.add(slot.name)
     return result
@@ -277,7 +277,7 @@ class Guard:
             slot = find_slot(self.node, item["name"], item["digest"])
             verify_slot(slot)
             if item["name"] in warm:
-                described = describe(self.machine.runtime, slot.inside(self.node), f"{slot.name} {slot.version}")
+                described = describe(self.node, self.machine.runtime, slot.manifest, slot.inside(self.node))
                 if described.get("version", slot.version) != slot.version:
                     raise HiveError(
                         f"the slot {slot.path} runs version {described['version']}, not {slot.version}; stage it again",

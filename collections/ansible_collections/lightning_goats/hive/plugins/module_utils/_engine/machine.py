@@ -105,6 +105,23 @@ class Machine:
             return None
         return report if isinstance(report, dict) and "status" in report else None
 
+    def health_of(self, manifest: dict[str, Any], seconds: float, rpc: Rpc | None = None) -> dict[str, Any] | None:
+        """Return the health report of a release's plugin; None when it does not give one.
+
+        A foreign plugin knows no such report. What it declares as its health RPC is any method of its own, and that it
+        answers without an error is all that can be told: `ok`, of no version and no schema.
+        """
+        method = str(manifest["health_rpc"])
+        if not manifest.get("foreign"):
+            return self.health(method, seconds, rpc)
+        try:
+            reply = (rpc or self.rpc).call(method, timeout=seconds)
+        except (RpcRefusedError, RpcTimeoutError):
+            return None
+        said = reply.get("error") if isinstance(reply, dict) else None
+        checks = [{"name": method, "ok": not said, "detail": str(said)[:160] if said else ""}]
+        return {"status": "failed" if said else "ok", "checks": checks}
+
     def start_plugin(
         self, entry: str, slot_dir: str, options: dict[str, Any], first_method: str, getmanifest: float, init: float
     ) -> None:

@@ -49,7 +49,7 @@ class Plugins:
 
     def answered(self, manifest: dict[str, Any], seconds: float = 2.0) -> bool:
         """Whether the plugin's health RPC answers at all."""
-        return self.machine.health(str(manifest["health_rpc"]), seconds) is not None
+        return self.machine.health_of(manifest, seconds) is not None
 
     def swap(self, plan: Plan, seen: Look, manifests: Manifests) -> None:
         """Bring the plugins from what runs to the target: removals first, then one by one stop and start."""

@@ -215,7 +215,7 @@ def of_plugins(
             left = min(RPC_SECONDS, deadline - time.monotonic())
             if slot.complete and facts["active"] and left > 0:
                 begun = time.monotonic()
-                report = machine.health(str(slot.manifest["health_rpc"]), left)
+                report = machine.health_of(slot.manifest, left)
                 facts["health"] = str(report["status"]) if report else ""
                 facts["rpc_ms"] = round((time.monotonic() - begun) * 1000, 2)
         found.append(facts)

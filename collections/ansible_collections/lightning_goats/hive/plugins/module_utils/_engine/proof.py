@@ -78,7 +78,7 @@ class Proof:
 
         def settled() -> bool:
             nonlocal report
-            report = self.machine.health(str(slot.manifest["health_rpc"]), 2.0) or {}
+            report = self.machine.health_of(slot.manifest, 2.0) or {}
             # One that is silent may still be coming up; one that says it has failed gets less time to think again.
             return report.get("status") in GOOD or (bool(report) and time.monotonic() >= patience)
 
