@@ -44,7 +44,8 @@ def recent_backup(node: Node, seen: Look, max_age: float) -> dict[str, Any] | No
     """Return the newest verified set, if it is young enough and of exactly this stack."""
     wanted = stack_digest(seen.stack)
     for found in reversed(list_backups(node)):
-        young = time.time() - float(found["created_at"]) <= max_age
+        # A set from the future was made before a clock was put right: nobody knows how old it is.
+        young = 0 <= time.time() - float(found["created_at"]) <= max_age
         if found["verified"] and young and found["stack_digest"] == wanted:
             return {**found, "path": str(node.backups_dir / found["id"]), "reused": True}
     return None
@@ -73,7 +74,7 @@ def take_backup(node: Node, seen: Look, request: BackupRequest) -> dict[str, Any
     except HiveError:
         remove_tree(partial)
         raise
-    _prune(node, request.keep)
+    _prune(node, request.keep, name)
     return {
         "id": name,
         "path": str(node.backups_dir / name),
@@ -162,12 +163,15 @@ def verify_set(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _prune(node: Node, keep: int) -> None:
-    """Remove the oldest sets beyond `keep`, never the newest verified one, and leftovers of backups that died."""
+def _prune(node: Node, keep: int, made: str) -> None:
+    """Remove the oldest sets beyond `keep`, and leftovers of backups that died.
+
+    Never the newest verified set, and never the one that was just made, whatever the clock said when others were.
+    """
     found = list_backups(node)
     newest_good = next((item["id"] for item in reversed(found) if item["verified"]), "")
     for item in found[: max(0, len(found) - max(1, keep))]:
-        if item["id"] != newest_good:
+        if item["id"] not in (newest_good, made):
             remove_tree(node.backups_dir / item["id"])
     for leftover in node.backups_dir.glob(".partial-*"):
         remove_tree(leftover)

@@ -159,18 +159,24 @@ class Machine:
             raise HiveError(f"{name} did not answer {hung} and was ended; the release is broken", "plugin-hangs")
         call.result(name)
 
-    def stop_plugin(self, path: str, slot_dir: str, seconds: float) -> None:
-        """Stop one plugin by the path that `plugin list` shows; one that takes too long is ended by its own pid."""
+    def stop_plugin(self, path: str, slot_dir: str, seconds: float) -> bool:
+        """Stop one plugin by the path that `plugin list` shows; one that takes too long is ended by its own pid.
+
+        Returns:
+            Whether it had to be ended.
+        """
         before = self.identity()
+        ended = False
         try:
             self.rpc.call("plugin", {"subcommand": "stop", "plugin": path}, timeout=seconds)
         except RpcTimeoutError:
-            self.end_plugin(slot_dir, before)
+            ended = self.end_plugin(slot_dir, before)
         except RpcRefusedError as error:
             # Gone already, or never past getmanifest (lightningd does not yet know that it may be stopped).
             if path not in self.plugins():
-                return
-            if not self.end_plugin(slot_dir, before):
+                return False
+            ended = self.end_plugin(slot_dir, before)
+            if not ended:
                 raise HiveError(
                     f"{Path(path).name} cannot be stopped ({error.reason}); restart lightningd in a quiet hour "
                     "and run again",
@@ -183,6 +189,7 @@ class Machine:
                     f"{Path(path).name} is still listed after it was stopped; look at lightningd's log", "plugin-stays"
                 )
             time.sleep(POLL_SECONDS)
+        return ended
 
     def end_plugin(self, slot_dir: str, lightningd: Identity | None) -> bool:
         """Kill the processes of one slot, and only those that are children of this lightningd."""

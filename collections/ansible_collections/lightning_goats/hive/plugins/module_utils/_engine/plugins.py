@@ -22,6 +22,7 @@ class Plugins:
     Attributes:
         downtime_ms: per plugin, from its last answer before the stop to its first after the start.
         without_values: plugins that were started without options they should have, because giving them was not safe.
+        ended: plugins that did not stop when they were told to.
     """
 
     def __init__(self, machine: Machine, record: Record, timeouts: Timeouts) -> None:
@@ -31,6 +32,7 @@ class Plugins:
         self.timeouts = timeouts
         self.downtime_ms: dict[str, float] = {}
         self.without_values: dict[str, str] = {}
+        self.ended: list[str] = []
         self._last_answer: dict[str, float] = {}
         self._memory: dict[str, Memory] = {}
 
@@ -43,8 +45,14 @@ class Plugins:
     def warnings(self) -> list[str]:
         """What is worth telling."""
         return [
-            f"{name} runs without its values of {options} until lightningd is restarted"
-            for name, options in self.without_values.items()
+            *(
+                f"{name} runs without its values of {options} until lightningd is restarted"
+                for name, options in self.without_values.items()
+            ),
+            *(
+                f"{name} did not stop by itself and was ended; what it had not written yet is lost"
+                for name in self.ended
+            ),
         ]
 
     def answered(self, manifest: dict[str, Any], seconds: float = 2.0) -> bool:
@@ -97,8 +105,10 @@ class Plugins:
             if slot is not None and self.answered(slot.manifest):
                 self._last_answer[name] = time.time()
                 facts["answered_at"] = round(self._last_answer[name], 4)
-            with self.record.step(step, **facts):
-                self.machine.stop_plugin(path, self.node.to_inside(slot_dir), self.timeouts.stop)
+            with self.record.step(step, **facts) as outcome:
+                if self.machine.stop_plugin(path, self.node.to_inside(slot_dir), self.timeouts.stop):
+                    outcome["ended"] = True
+                    self.ended.append(name)
 
     def start(self, item: Item, manifest: dict[str, Any], seen: Look, step: Step = Step.START) -> None:
         """Start one plugin from its slot with the stack's options and wait until its health RPC answers.

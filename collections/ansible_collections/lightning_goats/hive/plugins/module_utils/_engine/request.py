@@ -12,11 +12,16 @@ STATES = ("switched", "confirmed", "reverted", "rolled_back")
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds that each part of a switch may take."""
+    """Seconds that each part of a switch may take.
+
+    Attributes:
+        stop: longer than the 30 s that lightningd itself gives a plugin that wants to be told of its shutdown, so that
+            nobody is ended in the middle of its last writes unless the operator says so.
+    """
 
     getmanifest: float = 10.0
     init: float = 30.0
-    stop: float = 10.0
+    stop: float = 35.0
     rpc: float = 15.0
     healthy: float = 5.0
     ready: float = 60.0
@@ -41,6 +46,9 @@ class Request:
     Attributes:
         manifests: by artifact digest; the slots on the node have their own, signed ones, which win.
         deadman_seconds: 0 confirms at once, when everything is verified.
+        lift_quarantine: whether a release with which lightningd died may be tried again.
+        slots_keep: slots of each plugin to keep beside those that are needed.
+        aside_keep: sets of replaced files to keep.
         htlc_margin_blocks: what must be left before a payment in flight expires, after the longest a switch may take.
         htlc_wait_seconds: how long to wait for such payments before refusing.
     """
@@ -57,6 +65,9 @@ class Request:
     backup_keep: int = 10
     timeouts: Timeouts = field(default_factory=Timeouts)
     allow_lightningd_restart: bool = False
+    lift_quarantine: bool = False
+    slots_keep: int = 2
+    aside_keep: int = 3
     min_free_bytes: int = 256 * 1024 * 1024
     htlc_margin_blocks: int = 18
     htlc_wait_seconds: float = 600.0

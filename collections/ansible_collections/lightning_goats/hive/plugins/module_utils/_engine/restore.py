@@ -182,6 +182,8 @@ class Restore(Switch):
         """Return why the set must not simply be restored; empty when nothing would be lost."""
         reasons = []
         when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(float(manifest["created_at"])))
+        if float(manifest["created_at"]) > time.time():
+            reasons.append(f"the set is of {when}, which has not come yet: made before a clock was put right")
         if self.state.data_changed_at > float(manifest["created_at"]):
             changed = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.state.data_changed_at))
             reasons.append(f"the set is of {when}, older than the change of the databases at {changed}")
@@ -217,7 +219,10 @@ class Restore(Switch):
         txn = self._begin_restore(seen, manifest)
         session = self.session = Session(self.machine, self.journal, txn, self.request.timeouts)
         manifests = self.manifests(seen.stack)
-        session.record.keep_baseline({"argv": seen.argv, "channels": seen.channel_states, "other_methods": None})
+        marks = [mark["time"] for mark in self.machine.log_marks()]
+        session.record.keep_baseline(
+            {"argv": seen.argv, "channels": seen.channel_states, "other_methods": None, "marks": marks}
+        )
         session.record.note("begin", txn.data)
         forward = Forward(self.machine, self.request, session)
         aside = str(txn.data["aside"])
