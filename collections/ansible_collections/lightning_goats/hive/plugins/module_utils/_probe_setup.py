@@ -260,4 +260,4 @@ def systemctl(*words: str) -> None:
     done = _systemctl(*words)
     if done.returncode != 0:
         reason = done.stderr.decode("utf-8", "replace").strip()[:200]
-        raise HiveError(f"systemctl {' '.join(words)} fails: {reason}; is hive_become set?", "systemd")
+        raise HiveError(f"systemctl {' '.join(words)} fails: {reason}; is ansible_become set?", "systemd")

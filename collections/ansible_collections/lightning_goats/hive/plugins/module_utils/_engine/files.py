@@ -120,7 +120,7 @@ def disk_error(error: OSError, path: Path) -> HiveError:
         )
     if error.errno in (errno.EACCES, errno.EPERM):
         return HiveError(
-            f"cannot write {path} ({error.strerror}); run as the user who owns it or as root (hive_become)",
+            f"cannot write {path} ({error.strerror}); run as the user who owns it or as root (ansible_become)",
             "not-allowed",
         )
     return HiveError(f"cannot write {path}: {error.strerror}", "io-error", path=str(path))

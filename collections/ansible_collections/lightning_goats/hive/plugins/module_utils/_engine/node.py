@@ -147,7 +147,7 @@ class Node:
             ) from None
         except PermissionError:
             raise HiveError(
-                f"{self.lightning_dir} cannot be read; run as its owner or as root (hive_become)", "not-allowed"
+                f"{self.lightning_dir} cannot be read; run as its owner or as root (ansible_become)", "not-allowed"
             ) from None
         uid, gid = facts.st_uid, facts.st_gid
         try:
