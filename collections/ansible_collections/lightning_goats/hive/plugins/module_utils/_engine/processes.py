@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import struct
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,8 @@ from pathlib import Path
 PROC = Path("/proc")
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
+# struct flock: type, whence, start, length, pid.
+FLOCK = "hhqqi4x"
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,29 @@ def identity(pid: int) -> Identity | None:
     return Identity(pid, int(fields[19]))
 
 
+def parent(pid: int) -> int:
+    """Return the process that a process belongs to; 0 when it is gone."""
+    fields = _stat(pid)
+    return int(fields[1]) if len(fields) > 1 else 0
+
+
 def alive(who: Identity | None) -> bool:
     """Whether that very process still runs."""
     return who is not None and identity(who.pid) == who
+
+
+def lock_holder(path: Path) -> int:
+    """Return the process that holds a lock on a file (as lightningd on its pid file); 0 when nobody does."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        asked = struct.pack(FLOCK, fcntl.F_RDLCK, 0, 0, 0, 0)
+        kind, _, _, _, pid = struct.unpack(FLOCK, fcntl.fcntl(handle, fcntl.F_GETLK, asked))
+    finally:
+        os.close(handle)
+    return 0 if kind == fcntl.F_UNLCK else int(pid)
 
 
 def arguments(pid: int) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from .commands import Done, execute
 from .errors import HiveError
 from .node import Node
-from .processes import Identity, alive, arguments, identity
+from .processes import Identity, alive, arguments, identity, lock_holder
 
 
 class Runtime:
@@ -71,8 +71,9 @@ class Runtime:
         except (FileNotFoundError, ValueError, IndexError, PermissionError):
             return None
         found = identity(pid)
-        # A pid file outlives a crash; its number may long belong to somebody else.
-        return found if found is not None and any("lightningd" in word for word in arguments(pid)) else None
+        # A pid file outlives a crash, and its number may long belong to somebody else, also to another lightningd; the
+        # lock that a running one keeps on its own file does not outlive it.
+        return found if found is not None and lock_holder(self.node.pid_file) == pid else None
 
     def lightningd_argv(self, who: Identity | None) -> list[str]:
         """Return how lightningd was started: the node's setting, else what the running process shows."""
