@@ -15,6 +15,9 @@ HEADER = (
     "# Change the stack in the inventory and run rollout.yml; edits made here are reported as drift and replaced.\n"
 )
 MAX_DEPTH = 16
+DISABLE = "disable-plugin"
+# What loads plugins, and has no value of its own that could be without an owner.
+LOADERS = ("plugin", "important-plugin", "plugin-dir", "clear-plugins", DISABLE)
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,19 @@ def option_text(name: str, value: Any, kind: str) -> str:
     return f"{name}={text}"
 
 
-def render(stack: list[dict[str, Any]], entries: dict[str, str], kinds: dict[str, dict[str, str]]) -> str:
+def render(
+    stack: list[dict[str, Any]],
+    entries: dict[str, str],
+    kinds: dict[str, dict[str, str]],
+    disabled: Iterable[str] = (),
+) -> str:
     """Return the managed include of a resolved stack.
 
     Args:
         stack: resolved stack in start order.
         entries: real path of each plugin's entry, as lightningd sees it.
         kinds: per plugin, option name to type.
+        disabled: real paths that lightningd must not load, whatever else names them: what is quarantined.
     """
     lines: list[str] = []
     for item in stack:
@@ -70,6 +79,8 @@ def render(stack: list[dict[str, Any]], entries: dict[str, str], kinds: dict[str
             values = value if isinstance(value, list) else [value]
             texts = [option_text(option, single, kinds.get(name, {}).get(option, "string")) for single in values]
             lines += [text for text in texts if text]
+    for path in disabled:
+        lines += ["# quarantined: lightningd died with it", f"{DISABLE}={path}"]
     return HEADER + "".join(f"{line}\n" for line in lines)
 
 
@@ -89,6 +100,8 @@ def parse_include(text: str) -> tuple[list[str], dict[str, Any]]:
         if not line or line.startswith("#"):
             continue
         key, equals, value = line.partition("=")
+        if key == DISABLE:
+            continue
         if key == "plugin":
             plugins.append(value)
         elif key in options:
@@ -158,7 +171,7 @@ def read_config(path: Path, replaced: dict[Path, str]) -> str | None:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except PermissionError:
-        raise HiveError(f"{path} cannot be read; run as its owner or as root (hive_become)", "not-allowed") from None
+        raise HiveError(f"{path} cannot be read; run as its owner or as root (ansible_become)", "not-allowed") from None
 
 
 def explicit_conf(argv: Iterable[str]) -> str:
@@ -192,11 +205,11 @@ def all_lines(config_file: Path, network_dir: Path, explicit: bool, replaced: di
     Args:
         explicit: whether lightningd was started with --conf, which replaces both default files.
     """
-    lines = flatten(config_file, read_config(config_file, replaced) or "", replaced)
     network_file = network_dir / "config"
-    if not explicit and network_file != config_file:
-        lines += flatten(network_file, read_config(network_file, replaced) or "", replaced)
-    return lines
+    # Where something writes the top file anew at every start, our include stands in the network's.
+    top = network_dir.parent / "config" if config_file == network_file else config_file
+    files = [config_file] if explicit else [top, network_file]
+    return [line for file in files for line in flatten(file, read_config(file, replaced) or "", replaced)]
 
 
 def setconfig_file(config_file: Path, network_dir: Path, explicit: bool) -> Path:

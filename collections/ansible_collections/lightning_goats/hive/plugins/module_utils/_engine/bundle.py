@@ -26,8 +26,17 @@ FILES = (
     "_engine.bundle",
     "_engine.channels",
     "_engine.cli",
+    "_engine.clock",
     "_engine.commands",
+    "_engine.compose",
+    "_engine.container_facts",
+    "_engine.container_settings",
+    "_engine.containers",
+    "_engine.database_places",
     "_engine.deadman",
+    "_engine.deadman_unit",
+    "_engine.deadman_watch",
+    "_engine.docker_api",
     "_engine.drain",
     "_engine.errors",
     "_engine.files",
@@ -45,7 +54,11 @@ FILES = (
     "_engine.probe_ring",
     "_engine.processes",
     "_engine.proof",
+    "_engine.prune",
+    "_engine.quarantine",
     "_engine.record",
+    "_engine.recreate",
+    "_engine.recreation",
     "_engine.request",
     "_engine.reserve",
     "_engine.revert",
@@ -87,6 +100,8 @@ START = f"""import sys
 
 if sys.argv[1:2] == ["probe"]:
     from {PACKAGE}._engine.probe import main
+elif sys.argv[1:2] == ["container"]:
+    from {PACKAGE}._engine.recreate import main
 else:
     from {PACKAGE}._engine.cli import main
 
@@ -98,9 +113,9 @@ raise SystemExit(main())
 def engine_archive() -> tuple[bytes, str]:
     """Return the archive and its digest."""
     # Nothing else imports the programs the archive starts with, and Ansible ships only what something imports.
-    from . import cli, probe
+    from . import cli, probe, recreate
 
-    return _archive(cli.__name__, probe.__name__)
+    return _archive(cli.__name__, probe.__name__, recreate.__name__)
 
 
 @functools.lru_cache(maxsize=1)

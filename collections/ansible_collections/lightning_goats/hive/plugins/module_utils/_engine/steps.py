@@ -15,6 +15,7 @@ class Step(str, enum.Enum):
     LOCK = "lock"
     GUARD = "guard"
     BACKUP = "backup"
+    PRUNE = "prune"
     ARM = "arm"
     STOP = "stop"
     START = "start"
@@ -26,6 +27,7 @@ class Step(str, enum.Enum):
     SWITCHED = "switched"
     CONFIRM = "confirm"
     REVERT = "revert"
+    QUARANTINE = "quarantine"
     REVERT_WRITE = "revert-write"
     REVERT_STOP = "revert-stop"
     REVERT_DATA = "revert-data"
@@ -41,6 +43,7 @@ FORWARD_STEPS = (
     Step.LOCK,
     Step.GUARD,
     Step.BACKUP,
+    Step.PRUNE,
     Step.ARM,
     Step.STOP,
     Step.START,
@@ -54,6 +57,7 @@ CONFIRM_STEPS = (Step.CONFIRM, Step.DISARM, Step.UNLOCK)
 RESTORE_STEPS = (Step.GUARD, Step.BACKUP, Step.ARM, Step.STOP, Step.DATA, Step.START, Step.VERIFY, *CONFIRM_STEPS)
 REVERT_STEPS = (
     Step.REVERT,
+    Step.QUARANTINE,
     Step.REVERT_WRITE,
     Step.REVERT_CLEAR,
     Step.REVERT_STOP,
@@ -68,7 +72,7 @@ REVERT_STEPS = (
 ACTIONS = ("kill", "error", "kill-after", "error-after")
 
 
-def failpoint(step: Step, after: bool = False) -> None:
+def failpoint(step: enum.Enum, after: bool = False) -> None:
     """Die or fail here when a fault test asks for it; do nothing otherwise.
 
     `HIVE_FAILPOINT=<step>:<kill|error>` acts between the intent and the act, `-after` between the act and its record.
