@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -93,3 +94,108 @@ def test_a_rescue_fails_again() -> None:
         if str(path.relative_to(ROOT)).startswith(("playbooks/", "roles/")):
             walk(yaml.safe_load(path.read_text(encoding="utf-8")), path)
     assert not found
+
+
+# Who may name these files at all: two read the counter of lightningd's commits, the others refuse them.
+NAMERS = {
+    "_engine/backups.py",
+    "_engine/restore.py",
+    "_engine/aside.py",
+    "_manifest.py",
+    "hive_restore.py",
+}
+
+
+def test_only_these_rooms_know_the_names() -> None:
+    """A new room that names what holds funds is looked at before it is let in here."""
+    strangers = {
+        str(path.relative_to(ROOT))
+        for path, _, line in _mentions()
+        if not line.lstrip().startswith("#") and not any(str(path).endswith(f"/{known}") for known in NAMERS)
+    }
+    assert strangers == set()
+
+
+def test_no_guide_touches_what_holds_funds() -> None:
+    """What an operator is told to type neither copies nor opens it."""
+    found = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in tracked(".md")
+        for block in re.findall(r"^```(?:sh|console|bash)?\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S)
+        for line in block.splitlines()
+        if SACRED.search(line) and not line.lstrip().startswith("#")
+    ]
+    assert found == []
+
+
+# Signals
+
+# Each sends SIGKILL to what it knows to be its own: a plugin that hangs and is a child of this lightningd, a process or
+# a group that it has started itself, itself.
+SENDERS = {
+    "_engine/processes.py",
+    "_engine/commands.py",
+    "_engine/steps.py",
+    "_engine/runtimes_docker.py",
+    "_getmanifest.py",
+    "_probe_setup.py",
+}
+SENDING = {"kill", "killpg", "pidfd_send_signal", "send_signal", "terminate"}
+
+
+def _signals() -> list[tuple[str, int, str]]:
+    """Every call in the collection that sends a signal: file, line, text."""
+    found = []
+    for path in tracked(".py"):
+        name = str(path.relative_to(ROOT))
+        if not name.startswith("collections/") or "/tests/" in name:
+            continue
+        found += [
+            (name, node.lineno, ast.unparse(node))
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in SENDING
+        ]
+    return found
+
+
+def test_lightningd_is_never_ended_by_a_signal() -> None:
+    """A signal tells plugins nothing, and leaves the node as a power cut would: lightningd is stopped by RPC."""
+    strangers = [
+        f"{name}:{line}: {text}"
+        for name, line, text in _signals()
+        if not any(name.endswith(f"/{known}") for known in SENDERS)
+    ]
+    assert strangers == []
+    # Signal 0 only asks whether a process is there.
+    soft = [
+        f"{name}:{line}: {text}"
+        for name, line, text in _signals()
+        if not text.startswith("self.") and "SIGKILL" not in text and not text.endswith(", 0)")
+    ]
+    assert soft == [], "what is ours and has to end is killed; what is lightningd's is asked by RPC"
+
+
+def test_the_signals_were_found() -> None:
+    assert len(_signals()) >= 4
+
+
+def test_no_playbook_stops_or_restarts_a_service() -> None:
+    """Planned restarts go through the engine, which stops lightningd by RPC after it has looked at the payments."""
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in tracked(".yml")
+        if str(path.relative_to(ROOT)).startswith(("playbooks/", "roles/"))
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if re.match(r"\s*state:\s*(stopped|restarted)\b", line)
+        or re.search(r"\b(systemctl|docker)\s+(stop|kill)", line)
+    ]
+    assert found == []
+
+
+def test_our_units_stop_lightningd_by_rpc() -> None:
+    for path in tracked(".j2", ".service"):
+        text = path.read_text(encoding="utf-8")
+        if re.search(r"^ExecStart=.*lightningd", text, re.M):
+            stop = re.search(r"^ExecStop=.*", text, re.M)
+            assert stop is not None, f"{path.relative_to(ROOT)} lets systemd end lightningd by a signal"
+            assert "stop" in stop.group(), f"{path.relative_to(ROOT)}: {stop.group()}"
