@@ -15,15 +15,29 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest imp
 
 TOOLS = ("hatchling", "packaging", "pex", "pip", "uv")
 MACHINES = ["x86_64", "aarch64"]
+# What describes the source of a plugin; the module's documentation says which goes with which.
+WORDS = (
+    "name",
+    "version",
+    "git",
+    "ref",
+    "entry",
+    "requirements",
+    "python",
+    "artifact",
+    "sha256",
+    "manifest",
+    "signature",
+)
 ARGUMENTS: dict[str, Any] = {
     "plugins": {
         "type": "list",
         "elements": "dict",
         "required": True,
         "options": {
-            "source": {"type": "path", "required": True},
-            "name": {"type": "str", "default": ""},
-            "version": {"type": "str", "default": ""},
+            "source": {"type": "path"},
+            **{word: {"type": "str", "default": ""} for word in WORDS},
+            "declares": {"type": "dict", "default": {}},
         },
     },
     "versions": {"type": "dict", "default": {}},
@@ -31,6 +45,7 @@ ARGUMENTS: dict[str, Any] = {
     "releases_dir": {"type": "path", "required": True},
     "cache_dir": {"type": "path", "required": True},
     "keys_dir": {"type": "path", "required": True},
+    "locks_dir": {"type": "path", "default": "var/locks"},
     "signing_key": {"type": "path", "default": ""},
     "allowed_signers": {"type": "path", "default": ""},
     "identity": {"type": "str", "default": "release@sandbox"},
@@ -85,7 +100,7 @@ def release(parameters: Mapping[str, Any], directory: Path, check_mode: bool) ->
         raise ReleaseError("source", "The days of validity are negative: use 0 for releases that do not expire.")
     base = directory / (parameters["workspace"] or "")
     outcome = _release.release(
-        [_release.Wanted(base / item["source"], item["name"], item["version"]) for item in parameters["plugins"]],
+        [_release.Wanted(base=base, **_given(item)) for item in parameters["plugins"]],
         {str(name): str(version) for name, version in parameters["versions"].items()},
         _release.Settings(
             releases=base / parameters["releases_dir"],
@@ -98,6 +113,7 @@ def release(parameters: Mapping[str, Any], directory: Path, check_mode: bool) ->
             valid_days=parameters["valid_days"],
             replace=parameters["replace"],
             machines=tuple(parameters["architectures"]),
+            locks=base / parameters["locks_dir"],
         ),
         check_mode,
     )
@@ -112,6 +128,12 @@ def release(parameters: Mapping[str, Any], directory: Path, check_mode: bool) ->
             "after": {title: item["digest"] for title, item in zip(titles, outcome.releases, strict=True)},
         },
     }
+
+
+def _given(item: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of one plugin, without what is left out."""
+    given = {key: value for key, value in item.items() if value}
+    return {**given, "source": Path(given["source"])} if "source" in given else given
 
 
 def _line(title: str, item: Mapping[str, Any]) -> str:

@@ -32,6 +32,7 @@ VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)*(?:(?:a|b|rc|\.post|\.dev)[0-9]+)*(?:\
 CLN_VERSION = re.compile(r"v[0-9]+(?:\.[0-9]+)*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 RPC_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+TOPIC = re.compile(r"\*|[A-Za-z][A-Za-z0-9_-]*")
 TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # What lightningd keeps beside the plugins' files. No plugin may claim these: what it claims is backed up and restored.
@@ -50,6 +51,9 @@ PLUGIN_KEYS = frozenset(
 )
 # What the builder adds.
 RELEASE_KEYS = frozenset(("schema", "source", "released_at", "expires_at", "artifact", "build", "python", "entry"))
+# Only in manifests of plugins that are not ours: they know no --hive-manifest, and their health RPC is any method that
+# answers. Says where the code came from; both values are empty when it came as an artifact.
+FOREIGN_KEY = "foreign"
 
 
 class ReleaseError(Exception):
@@ -110,7 +114,12 @@ def validate(manifest: Any) -> None:
     _need(isinstance(manifest, dict), "it is not an object")
     found = manifest.get("schema")
     _need(found == SCHEMA and _is_count(found), f"its schema is {found!r}, this collection reads {SCHEMA}")
-    _exact_keys(manifest, RELEASE_KEYS | PLUGIN_KEYS, "the manifest")
+    _exact_keys(
+        {key: manifest[key] for key in manifest if key != FOREIGN_KEY}, RELEASE_KEYS | PLUGIN_KEYS, "the manifest"
+    )
+    if FOREIGN_KEY in manifest:
+        _exact_keys(manifest[FOREIGN_KEY], {"repository", "ref"}, FOREIGN_KEY)
+        _need(all(isinstance(value, str) for value in manifest[FOREIGN_KEY].values()), f"{FOREIGN_KEY} names no source")
     validate_plugin({key: manifest[key] for key in PLUGIN_KEYS})
     name, version = manifest["name"], manifest["version"]
     source, artifact = manifest["source"], manifest["artifact"]
@@ -149,7 +158,7 @@ def validate_plugin(part: Any) -> None:
     for key, pattern in (
         ("rpc_methods", RPC_NAME),
         ("hooks", RPC_NAME),
-        ("subscriptions", RPC_NAME),
+        ("subscriptions", TOPIC),
         ("tables", TABLE_NAME),
         ("key_files", FILE_NAME),
         ("conflicts", NAME),

@@ -27,14 +27,18 @@ from typing import Any
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _release_keys as keys
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _release_pex as pex
 from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import (
+    FOREIGN_KEY,
     MANIFEST_FILE,
     SCHEMA,
+    SIGNATURE_FILE,
     Release,
     ReleaseError,
     canonical,
     load_release,
     release_directory,
 )
+from ansible_collections.lightning_goats.hive.plugins.module_utils._release_finished import read_finished
+from ansible_collections.lightning_goats.hive.plugins.module_utils._release_foreign import read_foreign
 from ansible_collections.lightning_goats.hive.plugins.module_utils._release_sources import Sources, read_sources
 from ansible_collections.lightning_goats.hive.plugins.module_utils._release_wheels import (
     Target,
@@ -53,16 +57,36 @@ PARALLEL = 2
 
 @dataclass(frozen=True)
 class Wanted:
-    """One plugin to release. Empty ``name`` and ``version`` mean those of the source."""
+    """One plugin to release, of one kind of source.
 
-    source: Path
+    Either ``source``, the directory of a project: empty ``name`` and ``version`` mean those of the project. Or ``git``,
+    a path or URL, at ``ref``: the script ``entry`` with the requirements file ``requirements``, of which ``declares``
+    says what lightningd cannot tell, for Pythons ``python``. Or ``artifact``, a path or URL, by ``sha256``: with
+    ``manifest`` and ``signature`` of who built it, or bare. Paths are relative to ``base``.
+    """
+
+    source: Path | None = None
     name: str = ""
     version: str = ""
+    git: str = ""
+    ref: str = ""
+    entry: str = ""
+    requirements: str = ""
+    python: str = ""
+    declares: dict[str, Any] = field(default_factory=dict)
+    artifact: str = ""
+    sha256: str = ""
+    manifest: str = ""
+    signature: str = ""
+    base: Path = Path()
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to release. Paths are absolute. ``valid_days`` 0: for ever. ``replace`` None: only with our own key."""
+    """How to release. Paths are absolute. ``valid_days`` 0: for ever. ``replace`` None: only with our own key.
+
+    ``locks`` is where the locks of foreign plugins are kept, beside the keys when it is None.
+    """
 
     releases: Path
     cache: Path
@@ -74,6 +98,7 @@ class Settings:
     valid_days: int = 0
     replace: bool | None = None
     machines: tuple[str, ...] = MACHINES
+    locks: Path | None = None
 
 
 @dataclass
@@ -125,6 +150,8 @@ def release(wanted: list[Wanted], versions: dict[str, str], settings: Settings, 
                 job.current, _ = _find(job.directory, job.sources, signer)
             _build([job for job in stale if job.current is None], settings, signer)
     for job in jobs:
+        if job.sources.lock is not None and not check_mode:
+            _keep(*job.sources.lock)
         outcome.releases.append(
             {
                 "name": job.sources.name,
@@ -144,8 +171,9 @@ def release(wanted: list[Wanted], versions: dict[str, str], settings: Settings, 
 def _look(wanted: Wanted, versions: dict[str, str], settings: Settings, signer: keys.Signer) -> _Job:
     """Read the sources and see whether their release is there and still good."""
     targets = [Target(python, machine) for python in PYTHONS for machine in settings.machines]
-    names = [f"{target.tag}-{target.machine}" for target in targets]
-    sources = read_sources(wanted.source, wanted.name, wanted.version, versions, settings.workspace, names)
+    sources = _read(wanted, versions, settings, signer, targets)
+    if sources.finished is not None:
+        targets = [target for target in targets if f"{target.tag}-{target.machine}" in sources.finished.wheels]
     targets = [target for target in targets if target.runs(sources.requires_python)]
     if not targets:
         raise ReleaseError(
@@ -153,6 +181,23 @@ def _look(wanted: Wanted, versions: dict[str, str], settings: Settings, signer: 
         )
     directory = release_directory(settings.releases, sources.name, sources.version)
     return _Job(sources, directory, targets, *_find(directory, sources, signer))
+
+
+def _read(
+    wanted: Wanted, versions: dict[str, str], settings: Settings, signer: keys.Signer, targets: list[Target]
+) -> Sources:
+    """The sources of one plugin, of whichever kind they are."""
+    names = [f"{target.tag}-{target.machine}" for target in targets]
+    title = wanted.name or str(wanted.source or wanted.git or wanted.artifact)
+    if sum(bool(kind) for kind in (wanted.source, wanted.git, wanted.artifact)) != 1:
+        raise ReleaseError("source", f"{title or 'A plugin'} has not one source: give source, git or artifact.")
+    if wanted.git:
+        locks = settings.locks or settings.keys.parent / "locks"
+        return read_foreign(wanted, versions, settings.cache, locks, names)
+    if wanted.artifact:
+        return read_finished(wanted, signer.allowed_signers, settings.cache, targets)
+    assert wanted.source is not None, "counted above"
+    return read_sources(wanted.base / wanted.source, wanted.name, wanted.version, versions, settings.workspace, names)
 
 
 def _find(directory: Path, sources: Sources, signer: keys.Signer) -> tuple[Release | None, str]:
@@ -205,7 +250,9 @@ def _build(jobs: list[_Job], settings: Settings, signer: keys.Signer) -> None:
     wheelhouse = settings.cache / "wheels"
     needed: dict[Target, list[Wheel]] = {}
     for job in jobs:
-        job.wheels = {target: choose(job.sources.locked, target) for target in job.targets}
+        # A finished artifact has what it needs.
+        if job.sources.finished is None:
+            job.wheels = {target: choose(job.sources.locked, target) for target in job.targets}
         for target, wheels in job.wheels.items():
             needed.setdefault(target, []).extend(wheels)
     fetch(needed, wheelhouse)
@@ -215,7 +262,7 @@ def _build(jobs: list[_Job], settings: Settings, signer: keys.Signer) -> None:
         for index, job in enumerate(jobs):
             directory = Path(scratch, f"wheels-{index}")
             directory.mkdir()
-            own.append(build_own(job.sources, directory))
+            own.append([] if job.sources.finished else build_own(job.sources, directory))
 
         def make(item: tuple[int, _Job]) -> None:
             index, job = item
@@ -239,8 +286,21 @@ def _stage(
     directory.mkdir(mode=0o755)
     sources = job.sources
     artifact = directory / f"{sources.name}-{sources.version}.pex"
-    others = sorted({wheel.file for wheels in job.wheels.values() for wheel in wheels})
-    pex.join(sources, [*own, *(wheelhouse / file for file in others)], job.targets, artifact, settings.cache / "pex")
+    finished = sources.finished
+    if finished is not None and finished.signed:
+        for name in (MANIFEST_FILE, SIGNATURE_FILE, artifact.name):
+            shutil.copyfile(finished.directory / name, directory / name)
+        job.staged = directory
+        return
+    if finished is not None:
+        shutil.copyfile(finished.directory / finished.file, artifact)
+        wheels = {key: names for key, names in finished.wheels.items() if key in {_key(t) for t in job.targets}}
+    else:
+        others = sorted({wheel.file for wheels in job.wheels.values() for wheel in wheels})
+        everything = [*own, *(wheelhouse / file for file in others)]
+        pex.join(sources, everything, job.targets, artifact, settings.cache / "pex")
+        mine = {wheel.name for wheel in own}
+        wheels = {_key(target): sorted(mine | {w.file for w in found}) for target, found in job.wheels.items()}
     artifact.chmod(0o644)
     now = int(time.time())
     manifest = {
@@ -254,19 +314,22 @@ def _stage(
         "python": {
             "requires": sources.requires_python,
             "tags": sorted({target.tag for target in job.targets}),
-            "wheels": {
-                f"{target.tag}-{target.machine}": sorted({wheel.name for wheel in own} | {wheel.file for wheel in wheels})
-                for target, wheels in job.wheels.items()
-            },
+            "wheels": wheels,
         },
         "entry": f"bin/{sources.name}",
     }
+    if sources.origin is not None:
+        manifest[FOREIGN_KEY] = sources.origin
     path = directory / MANIFEST_FILE
     path.write_bytes(canonical(manifest))
     keys.sign(path, signer)
     for file in directory.iterdir():
         file.chmod(0o644)
     job.staged = directory
+
+
+def _key(target: Target) -> str:
+    return f"{target.tag}-{target.machine}"
 
 
 def _publish(job: _Job, scratch: Path) -> None:
@@ -276,6 +339,15 @@ def _publish(job: _Job, scratch: Path) -> None:
     if job.directory.exists():
         job.directory.rename(scratch / f"replaced-{job.staged.name}")
     job.staged.rename(job.directory)
+
+
+def _keep(path: Path, text: str) -> None:
+    """Write a lock that is not there yet."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.part")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
 
 
 def _sha256(path: Path) -> str:

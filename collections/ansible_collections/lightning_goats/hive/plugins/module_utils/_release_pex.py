@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.lightning_goats.hive.plugins.module_utils._getmanifest import UnanswerableError, ask, described
 from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import (
     PLUGIN_KEYS,
     ReleaseError,
@@ -44,7 +45,8 @@ def join(sources: Sources, wheels: list[Path], targets: list[Target], artifact: 
     command += ["--no-pypi", "--no-compile", "--no-pre-install-wheels", "--include-tools"]
     command += ["--python-shebang", "#!/usr/bin/env python3"]
     command += [word for wheel in wheels for word in ("--pre-resolved-dist", str(wheel))]
-    command += [word for name in EXCLUDED for word in ("--exclude", name)]
+    given = {wheel.name.partition("-")[0].replace("_", "-") for wheel in wheels}
+    command += [word for name in EXCLUDED if name not in given for word in ("--exclude", name)]
     for target in targets:
         platform = {"compatible_tags": [str(tag) for tag in target.ranks], "marker_environment": target.markers}
         command += ["--complete-platform", json.dumps(platform)]
@@ -59,18 +61,10 @@ def join(sources: Sources, wheels: list[Path], targets: list[Target], artifact: 
 
 
 def describe(sources: Sources, artifact: Path, cache: Path) -> dict[str, Any]:
-    """What ``artifact`` answers to --hive-manifest. Raises ReleaseError ``describe`` unless that is usable."""
-    try:
-        result = _run([sys.executable, str(artifact), "--hive-manifest"], cache, timeout=DESCRIBE_SECONDS)
-    except subprocess.TimeoutExpired as error:
-        raise _undescribed(sources, f"it gave no answer within {DESCRIBE_SECONDS} s") from error
-    if result.returncode != 0:
-        said = (result.stderr.strip() or "no message").splitlines()[-1]
-        raise _undescribed(sources, f"it ended with rc {result.returncode}: {said}")
-    try:
-        part = json.loads(result.stdout)
-    except ValueError as error:
-        raise _undescribed(sources, "its answer is not JSON") from error
+    """The plugin's part of the manifest, as ``artifact`` gives it. Raises ReleaseError ``describe`` unless usable."""
+    part = (
+        _own_words(sources, artifact, cache) if sources.declared is None else _as_lightningd(sources, artifact, cache)
+    )
     try:
         validate_plugin(part)
     except ReleaseError as error:
@@ -80,11 +74,44 @@ def describe(sources: Sources, artifact: Path, cache: Path) -> dict[str, Any]:
     return {key: part[key] for key in PLUGIN_KEYS}
 
 
+def _own_words(sources: Sources, artifact: Path, cache: Path) -> Any:
+    """What it answers to --hive-manifest."""
+    try:
+        result = _run([sys.executable, str(artifact), "--hive-manifest"], cache, timeout=DESCRIBE_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise _undescribed(sources, f"it gave no answer within {DESCRIBE_SECONDS} s") from error
+    if result.returncode != 0:
+        said = (result.stderr.strip() or "no message").splitlines()[-1]
+        raise _undescribed(sources, f"it ended with rc {result.returncode}: {said}")
+    try:
+        return json.loads(result.stdout)
+    except ValueError as error:
+        raise _undescribed(sources, "its answer is not JSON") from error
+
+
+def _as_lightningd(sources: Sources, artifact: Path, cache: Path) -> dict[str, Any]:
+    """What a foreign plugin answers to getmanifest, with what is declared of it."""
+    try:
+        answer = ask([sys.executable, str(artifact)], DESCRIBE_SECONDS, _environment(cache))
+    except UnanswerableError as error:
+        raise ReleaseError(
+            "describe",
+            f"The artifact of {sources.name} {sources.version} {error}: correct its entry, or release another ref.",
+        ) from error
+    if answer.get("dynamic") is False:
+        raise ReleaseError(
+            "describe",
+            f"{sources.name} {sources.version} says that it is not dynamic: lightningd would have to be restarted for "
+            "every switch, so it cannot be released.",
+        )
+    return {**(sources.declared or {}), **described(answer), "name": sources.name, "version": sources.version}
+
+
 def _undescribed(sources: Sources, what: str) -> ReleaseError:
     return ReleaseError(
         "describe",
-        f"The artifact of {sources.name} {sources.version} does not describe itself when run with --hive-manifest "
-        f"({what}): correct the plugin.",
+        f"The artifact of {sources.name} {sources.version} does not describe itself as a release needs it ({what}): "
+        "correct the plugin, or what is declared of it.",
     )
 
 
@@ -92,8 +119,6 @@ def _run(
     command: list[str], cache: Path, timeout: float | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run ``command`` with nothing of this process's Python or PEX settings in the environment."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PEX_", "PYTHON", "PIP_"))}
-    cache.mkdir(parents=True, exist_ok=True)
     return subprocess.run(
         command,
         capture_output=True,
@@ -102,5 +127,11 @@ def _run(
         check=False,
         timeout=timeout,
         cwd=cache,
-        env={**kept, "PEX_ROOT": str(cache), "PEX_IGNORE_RCFILES": "true", **environment},
+        env={**_environment(cache), **environment},
     )
+
+
+def _environment(cache: Path) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PEX_", "PYTHON", "PIP_"))}
+    cache.mkdir(parents=True, exist_ok=True)
+    return {**kept, "PEX_ROOT": str(cache), "PEX_IGNORE_RCFILES": "true"}

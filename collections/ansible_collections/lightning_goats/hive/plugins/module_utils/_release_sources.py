@@ -42,8 +42,27 @@ class Locked:
 
 
 @dataclass(frozen=True)
+class Finished:
+    """An artifact that somebody else built.
+
+    ``directory`` has it, and where it is ``signed`` also its manifest and signature; ``wheels`` are, by interpreter and
+    machine, those it has for them.
+    """
+
+    directory: Path
+    file: str
+    signed: bool
+    wheels: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
 class Sources:
-    """The inputs of one release. ``packages`` are directories of ours, the plugin's own first."""
+    """The inputs of one release. ``packages`` are directories of ours, the plugin's own first.
+
+    Of a foreign plugin there are instead: ``declared``, its part of the manifest that nobody can ask it for; ``wheel``,
+    file name and bytes; ``lock``, where its lock belongs and the text; ``origin``, repository and ref. Of a finished
+    artifact there is ``finished``, a directory with its files as they came.
+    """
 
     name: str
     version: str
@@ -54,6 +73,11 @@ class Sources:
     dirty: bool
     released_at: int
     digest: str
+    declared: dict[str, Any] | None = None
+    wheel: tuple[str, bytes] | None = None
+    lock: tuple[Path, str] | None = None
+    origin: dict[str, str] | None = None
+    finished: Finished | None = None
 
 
 def read_sources(
@@ -147,7 +171,7 @@ def _locked(name: str, workspace: Path | None) -> tuple[list[Path], tuple[Locked
         )
     command = ["export", "--package", name, "--frozen", "--no-dev", "--no-header", "--format", "pylock.toml"]
     # From the workspace itself, because uv writes paths relative to where it runs.
-    exported = _run([_uv(), *command, "--offline", "--no-python-downloads"], workspace)
+    exported = _run([find_uv(), *command, "--offline", "--no-python-downloads"], workspace)
     if exported.returncode != 0:
         raise ReleaseError(
             "lock",
@@ -170,7 +194,8 @@ def _locked(name: str, workspace: Path | None) -> tuple[list[Path], tuple[Locked
     return packages, tuple(locked)
 
 
-def _uv() -> str:
+def find_uv() -> str:
+    """The program uv that is installed beside Ansible. Raises ReleaseError ``lock``."""
     try:
         import uv
     except ImportError as error:

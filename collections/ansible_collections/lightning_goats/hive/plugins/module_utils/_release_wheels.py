@@ -179,6 +179,10 @@ def build_own(sources: Sources, directory: Path) -> list[Path]:
 
     The plugin's own wheel gets the version of ``sources``. Raises ReleaseError ``build``.
     """
+    if sources.wheel is not None:
+        path = directory / sources.wheel[0]
+        path.write_bytes(sources.wheel[1])
+        return [path]
     from hatchling.builders.wheel import WheelBuilder
 
     wheels = []

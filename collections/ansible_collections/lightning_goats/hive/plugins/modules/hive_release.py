@@ -21,15 +21,64 @@ options:
     required: true
     suboptions:
       source:
-        description: Directory of the plugin's source, with its C(pyproject.toml).
+        description:
+          - Directory of the plugin's source, with its C(pyproject.toml).
+          - One of this, O(plugins[].git) and O(plugins[].artifact) is required.
         type: path
-        required: true
       name:
-        description: The name that the source must have. Empty takes whatever it has.
+        description: The name that the source must have. Empty takes whatever it has. Required with O(plugins[].git).
         type: str
         default: ""
       version:
-        description: Version to release it as, instead of the one in C(pyproject.toml).
+        description: Version to release it as, instead of the one in C(pyproject.toml). Required with O(plugins[].git).
+        type: str
+        default: ""
+      git:
+        description:
+          - Path or URL of a git repository that holds a plugin as a script, with a requirements file, and is no package.
+          - The release is the commit that O(plugins[].ref) names; its dependencies are locked in O(locks_dir).
+        type: str
+        default: ""
+      ref:
+        description: Tag, branch or whole commit of O(plugins[].git). The commit it names is recorded.
+        type: str
+        default: ""
+      entry:
+        description: The script in the repository that lightningd would run. Empty takes C(<name>.py).
+        type: str
+        default: ""
+      requirements:
+        description: The requirements file in the repository. Empty takes C(requirements.txt), if there is one.
+        type: str
+        default: ""
+      python:
+        description: The Pythons that the repository's code is for. Empty takes C(>=3.11,<3.14).
+        type: str
+        default: ""
+      declares:
+        description:
+          - What cannot be asked of a foreign plugin. It holds C(health_rpc), a method that answers when the plugin is well, and
+            if they differ from nothing C(start_order), C(database), C(database_option), C(key_files), C(tables), C(schema_version),
+            C(readable_by), C(requires) and C(conflicts), as manifests have them.
+        type: dict
+        default: {}
+      artifact:
+        description: Path or URL of a finished artifact, a PEX that carries wheels.
+        type: str
+        default: ""
+      sha256:
+        description: The sha256 of O(plugins[].artifact), without which it is not used.
+        type: str
+        default: ""
+      manifest:
+        description:
+          - Path or URL of the manifest that came with O(plugins[].artifact). It is taken over as it is, if one of O(allowed_signers)
+            signed it.
+          - Empty makes and signs a manifest here.
+        type: str
+        default: ""
+      signature:
+        description: Path or URL of the signature of O(plugins[].manifest). Empty takes the manifest's with C(.sig) added.
         type: str
         default: ""
   versions:
@@ -53,6 +102,10 @@ options:
     description: Where the throw-away key is made when O(signing_key) is empty.
     type: path
     required: true
+  locks_dir:
+    description: Where the locks of foreign plugins are kept, as C(<name>/<version>/pylock.toml). Keep them with the inventory.
+    type: path
+    default: var/locks
   signing_key:
     description:
       - Private key to sign with, or the public part of a key that ssh-agent holds.
@@ -96,6 +149,7 @@ requirements:
   - python >= 3.11
   - hatchling, packaging, pex, pip and uv in the same environment
   - ssh-keygen
+  - git, for sources in git repositories
 """
 
 EXAMPLES = r"""
@@ -118,6 +172,35 @@ EXAMPLES = r"""
     releases_dir: var/releases
     cache_dir: .cache/release
     keys_dir: var/keys
+  run_once: true
+
+- name: Release the plugin of a repository of scripts, at a tag
+  lightning_goats.hive.hive_release:
+    plugins:
+      - name: cl-hive
+        version: 2.10.0
+        git: https://example.org/cl-hive.git
+        ref: v2.10.0
+        declares:
+          health_rpc: hive-status
+          database: cl_hive.db
+          database_option: hive-db-path
+          start_order: 40
+    releases_dir: var/releases
+    cache_dir: .cache/release
+    keys_dir: var/keys
+  run_once: true
+
+- name: Take over an artifact that somebody built and signed
+  lightning_goats.hive.hive_release:
+    plugins:
+      - artifact: https://example.org/cl-hive-0.2.0.pex
+        sha256: 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824
+        manifest: https://example.org/manifest.json
+    releases_dir: var/releases
+    cache_dir: .cache/release
+    keys_dir: var/keys
+    signing_key: keys/release
   run_once: true
 """
 
