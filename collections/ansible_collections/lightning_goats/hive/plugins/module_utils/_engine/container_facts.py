@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import _config
 from . import containers
-from .database_places import Stray
+from .database_places import PLUGINS, Stray, find_strays
 from .errors import HiveError
 from .node import Node
 from .processes import PROC, Identity
@@ -15,30 +15,93 @@ from .runtimes import DockerRuntime, Runtime
 
 Problem = tuple[str, str]
 
+# What a plugin's database holds that nothing else does.
+WORTH = {
+    "cl-hive-comms": "this node's Nostr identity, the advisors' tokens and the receipts",
+    "cl-hive-archon": "this node's DID, its credentials and its vault",
+    "cl-hive": "membership, settlements and everything the hive has agreed on",
+}
 
-def container_facts(
-    node: Node, runtime: Runtime, who: Identity | None, strays: list[Stray]
-) -> tuple[dict[str, Any] | None, list[Problem]]:
-    """Return the facts of lightningd's container, None for other runtimes, and its problems (code, sentence).
+
+def places(
+    node: Node, runtime: Runtime, facts: dict[str, Any], who: Identity | None
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Return the container, the databases that lie where they may be lost, and what an operator should know of both.
 
     Args:
-        strays: databases that lie outside the network directory.
+        facts: of the observation so far: lightningd, options, plugins.
+    """
+    container, problems, mounts = container_facts(node, runtime, who)
+    strays = find_strays(node, who, facts["options"], mounts) if facts["lightningd"]["running"] else []
+    if container is not None:
+        container["databases_in_layer"] = [stray.inside for stray in strays if stray.in_layer]
+    ours = {str(item["path"]) for item in facts["plugins"] if item["ours"]}
+    problems += stray_problems(node, strays, facts["options"], ours)
+    return {"container": container, "stray_databases": [stray.as_dict() for stray in strays]}, problems
+
+
+def container_facts(
+    node: Node, runtime: Runtime, who: Identity | None
+) -> tuple[dict[str, Any] | None, list[Problem], list[dict[str, Any]] | None]:
+    """Return the facts of lightningd's container, its problems (code, sentence) and its mounts.
+
+    Both facts and mounts are None for other runtimes; mounts are empty where the container cannot be inspected.
     """
     if not isinstance(runtime, DockerRuntime):
-        return None, []
+        return None, [], None
     try:
         document = runtime.inspect()
         image = runtime.image(str(document.get("Image", "")))
     except HiveError as error:
-        return None, [(error.code, error.message)]
+        return None, [(error.code, error.message)], []
     facts = containers.facts_of(document, image, (str(node.slots_dir), node.to_inside(node.slots_dir)))
-    facts["databases_in_layer"] = [stray.inside for stray in strays if stray.in_layer]
     argv = runtime.lightningd_argv(who)
-    return facts, [
+    problems = [
         *_mount_problems(node, facts),
         *_config_problem(node, document, who, argv),
         *_owner_problem(node, who),
     ]
+    return facts, problems, facts["mounts"]
+
+
+def stray_problems(
+    node: Node, strays: list[Stray], options: dict[str, dict[str, Any]], ours: set[str]
+) -> list[Problem]:
+    """Say which databases lie where they may be lost, and what would be lost with them.
+
+    Args:
+        options: the options that lightningd knows, with value and plugin.
+        ours: real paths of the running plugins that are ours.
+    """
+    found = []
+    for stray in strays:
+        size = f"{stray.size / 2**20:.1f} MiB" if stray.size >= 2**20 else f"{stray.size / 1024:.0f} KiB"
+        cure = f"run playbooks/node.yml with -e hive_move_databases={node.name}"
+        if stray.in_layer:
+            found.append(
+                (
+                    "database-in-layer",
+                    f"{stray.plugin} keeps {stray.inside} ({size}) in the container's own layer: when the container is "
+                    f"made anew, {WORTH[stray.plugin]} are lost; {cure}",
+                )
+            )
+        elif options.get(PLUGINS[stray.plugin][1], {}).get("plugin") in ours:
+            found.append(
+                (
+                    "database-elsewhere",
+                    f"{stray.plugin} keeps {stray.inside} ({size}) outside lightningd's network directory; {cure}, or "
+                    "take the option out of hive_stack afterwards",
+                )
+            )
+        else:
+            found.append(
+                (
+                    "database-left",
+                    f"{stray.inside} ({size}) lies outside lightningd's network directory, so {stray.plugin} of the "
+                    f"stack would start without it ({WORTH[stray.plugin]}); {cure}, or move the file away",
+                )
+            )
+    return found
 
 
 def _mount_problems(node: Node, facts: dict[str, Any]) -> list[Problem]:

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from .._slots import Slot, list_slots
 from .._sqlite import user_version
 from . import channels as ch
 from .builtins import BUILTIN
+from .container_facts import places
 from .deadman import watching
 from .errors import HiveError, NodeDownError, RpcRefusedError, RpcTimeoutError
 from .files import read_json
@@ -59,8 +61,16 @@ class Observer:
         facts["managed_config"] = self._config(facts, who)
         facts["stack"] = self._stack(facts)
         facts["databases"] = self._databases(facts)
+        found, problems = places(self.node, self.machine.runtime, facts, who)
+        facts.update(found)
+        self.problems += [{"code": code, "message": message} for code, message in problems]
         facts["backups"] = self._backups()
         facts["transaction"] = self._transaction(state)
+        facts["quarantine"] = [
+            {key: entry[key] for key in ("plugin", "version", "digest", "since", "reason")}
+            for entry in state.quarantine.values()
+        ]
+        facts["deadman"] = self._deadman()
         facts["stable_stack"], facts["previous_stack"] = state.stable, state.previous
         facts["lock"] = read_lock(node.state_dir / "lock.json")
         facts["watermarks"] = state.watermarks
@@ -92,6 +102,8 @@ class Observer:
         configs = self.machine.configs()
         warnings = sorted(str(value) for key, value in info.items() if key.startswith("warning_"))
         ready = all(item["active"] for item in listed.values())
+        for code, message in strangers(self.node, info):
+            self.problem(code, message)
         if not ready:
             waiting = [Path(name).name for name, item in listed.items() if not item["active"]]
             self.problem("not-ready", f"plugins that are not active yet: {', '.join(sorted(waiting))}")
@@ -264,6 +276,11 @@ class Observer:
             "armed": armed,
         }
 
+    def _deadman(self) -> dict[str, Any] | None:
+        """Return who watches over an open switch; None when nobody has to."""
+        armed = watching(self.node)
+        return {"alive": armed["alive"], "deadline": armed["deadline"]} if armed else None
+
     def sample(self, since: float) -> dict[str, Any]:
         """Return one reading of a soak.
 
@@ -304,9 +321,7 @@ class Observer:
         for path, item in listed.items():
             slot = self.by_entry.get(path)
             if slot is not None:
-                report = (
-                    self.machine.health_of(slot.manifest, HEALTH_SECONDS) if item["active"] else None
-                )
+                report = self.machine.health_of(slot.manifest, HEALTH_SECONDS) if item["active"] else None
                 reading["plugins"].append(
                     {
                         "name": slot.name,
@@ -324,6 +339,22 @@ class Observer:
             "count": len(texts),
         }
         return reading
+
+
+def strangers(node: Node, info: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (code, sentence) for each way in which the lightningd that answers is not the one of the inventory."""
+    if node.node_id and info["id"] != node.node_id:
+        yield (
+            "wrong-node",
+            f"{node.name} answers as node {info['id']}, the inventory expects {node.node_id}; correct hive_node_id or "
+            "hive_lightning_dir",
+        )
+    network = "bitcoin" if node.network == "mainnet" else node.network
+    if info["network"] != network:
+        yield (
+            "wrong-network",
+            f"{node.name} runs on {info['network']}, the inventory says {node.network}; correct hive_network",
+        )
 
 
 def dead(who: Identity | None) -> dict[str, Any]:
