@@ -17,6 +17,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils import (
     _plan_hosts,
     _plan_marker,
     _plan_shelf,
+    _report_files,
 )
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.sealed import seal
 from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_stack import (
@@ -67,7 +68,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         _, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
         hosts = _plan_hosts.Hosts(variables)
         preview = bool(args["preview"]) or bool(self._task.check_mode)
-        marker = _plan_marker.path_for(_plan_hosts.project_path(variables, args["reports_dir"]), args["fleet"])
+        reports = _plan_hosts.project_path(variables, args["reports_dir"])
+        marker = _plan_marker.path_for(reports, args["fleet"])
         refusals: list[Refusal] = []
 
         note = _plan_marker.read(marker)
@@ -100,6 +102,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         rollout = adopted or f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{plan['digest'][:8]}"
         if not preview:
             plan = self._refuse(plan, _approval(args, plan))
+            # A run that could not say how it went must not begin.
+            trouble = _report_files.trouble(reports) if plan["changes"] else ""
+            plan = self._refuse(plan, [("reports-dir", trouble)] if trouble else [])
         result.update(
             changed=False,
             plan=plan,

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.lightning_goats.hive.plugins.module_utils import (
     _judge,
@@ -54,7 +55,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         result.update(changed=False, report=report, paths={}, msg=_report.summary(report), lines=[])
         if self._task.check_mode:
             return result
-        result["paths"] = _report_files.write(report, directory)
+        try:
+            result["paths"] = _report_files.write(report, directory)
+        except OSError as error:
+            raise AnsibleActionFail(_report_files.sentence(error, directory)) from error
         if report["result"] != "running":
             result["lines"] = [*_report.table(report), "", result["msg"], f"Report: {result['paths']['html']}"]
             # A run that is refused because another one is under way must not take that one's note away.

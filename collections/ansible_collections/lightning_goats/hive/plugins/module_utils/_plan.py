@@ -46,7 +46,7 @@ def plan(
         covers what will run and nothing that changes by itself (times, heights, latencies).
     """
     spoiled = {refusal.node for refusal in refusals}
-    refused = list(refusals)
+    refused = [*refusals, *guards.twins(observed)]
     nodes: Json = {}
     for node in sorted(desired):
         seen, after = observed.get(node), desired[node]

@@ -55,6 +55,25 @@ def guard(
     return [Refusal(node, code, message) for code, message in dict(findings).items()]
 
 
+def twins(observed: Mapping[str, Json | None]) -> list[Refusal]:
+    """Nodes of the run that are one and the same: what is done twice to it undoes itself, a rollback first of all."""
+    names: dict[str, str] = {}
+    found = []
+    for node in sorted(observed):
+        node_id = ((observed[node] or {}).get("lightningd") or {}).get("node_id")
+        other = names.setdefault(node_id, node) if node_id else node
+        if other != node:
+            found.append(
+                Refusal(
+                    node,
+                    "same-node",
+                    f"{other} and {node} are the same node ({node_id}): take one of the names out of the inventory, or "
+                    "correct its hive_lightning_dir.",
+                )
+            )
+    return found
+
+
 def reachable(seen: Json | None) -> bool:
     """Whether the observation says anything about the node."""
     return seen is not None and not any(p["code"] == "unreachable" for p in seen.get("problems", []))

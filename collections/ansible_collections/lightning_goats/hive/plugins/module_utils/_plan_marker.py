@@ -24,10 +24,10 @@ def path_for(reports: Path, fleet: str) -> Path:
 
 
 def read(path: Path) -> Json | None:
-    """The note, None when there is none or it cannot be understood (a kill while it was first written)."""
+    """The note, None when there is none or it cannot be read or understood (a kill while it was first written)."""
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
     return note if isinstance(note, dict) and isinstance(note.get("rollout"), str) else None
 

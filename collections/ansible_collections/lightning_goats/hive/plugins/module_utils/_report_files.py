@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,27 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._report impor
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 TEMPLATE = "_report.html.j2"
+# More than a report of some nodes takes.
+ROOM_BYTES = 256 * 1024
+
+
+def trouble(directory: Path) -> str:
+    """Why no report can be written to ``directory``, as a sentence; "" when one can."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(b" " * ROOM_BYTES)
+    except OSError as error:
+        return sentence(error, directory)
+    return ""
+
+
+def sentence(error: OSError, directory: Path) -> str:
+    """What the operating system said about the directory of the reports, and what to do."""
+    return (
+        f"Reports cannot be written to {directory} ({error.strerror}): make room or make it writable, or set "
+        "hive_reports_dir to another directory, then run again."
+    )
 
 
 def write(report: Json, directory: Path) -> dict[str, str]:
@@ -24,8 +46,11 @@ def write(report: Json, directory: Path) -> dict[str, str]:
     for kind, text in texts.items():
         for name in (f"{report['rollout']}.{kind}", f"latest.{kind}"):
             fresh = directory / f".{name}.{os.getpid()}"
-            fresh.write_text(text, encoding="utf-8")
-            fresh.replace(directory / name)
+            try:
+                fresh.write_text(text, encoding="utf-8")
+                fresh.replace(directory / name)
+            finally:
+                fresh.unlink(missing_ok=True)
         paths[kind] = str(directory / f"{report['rollout']}.{kind}")
     return paths
 
