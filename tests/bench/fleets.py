@@ -31,7 +31,7 @@ def shelf() -> Shelf:
         for name in PLUGINS
         for version in ("0.1.0", "0.1.1")
     ]
-    wanted += [_release.Wanted(FIXTURES / "good", version="0.1.0")]
+    wanted += [_release.Wanted(FIXTURES / "good", version=version) for version in ("0.1.0", "0.1.1")]
     wanted += [_release.Wanted(FIXTURES / "crash-at-init", version="0.2.0")]
     _release.release(wanted, {}, settings)
     return built

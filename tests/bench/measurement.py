@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+Peers = dict[str, float | str]
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -19,7 +21,8 @@ class Measurement:
         unit: "s", "ms", "ratio", "count", …
         goal: the bound as text, for example "<= 5 ms"; empty when the number is only informative.
         holds: whether the goal is met; None without a goal.
-        peers: the same quantity for other ways of doing it, measured side by side in this run.
+        peers: the same quantity for other ways of doing it, measured side by side in this run; a word where there is
+            no number ("never", "not here: ...").
     """
 
     name: str
@@ -27,17 +30,22 @@ class Measurement:
     unit: str
     goal: str = ""
     holds: bool | None = None
-    peers: dict[str, float] = field(default_factory=dict)
+    peers: Peers = field(default_factory=dict)
 
 
-def at_most(name: str, value: float, unit: str, bound: float, peers: dict[str, float] | None = None) -> Measurement:
+def at_most(name: str, value: float, unit: str, bound: float, peers: Peers | None = None) -> Measurement:
     """A measurement whose goal is `value <= bound`."""
     return Measurement(name, round(value, 4), unit, f"<= {bound:g} {unit}", value <= bound, peers or {})
 
 
-def at_least(name: str, value: float, unit: str, bound: float, peers: dict[str, float] | None = None) -> Measurement:
+def at_least(name: str, value: float, unit: str, bound: float, peers: Peers | None = None) -> Measurement:
     """A measurement whose goal is `value >= bound`."""
     return Measurement(name, round(value, 4), unit, f">= {bound:g} {unit}", value >= bound, peers or {})
+
+
+def told(seconds: float) -> float | str:
+    """A peer's number; what never ends has none."""
+    return "never" if seconds == float("inf") else round(seconds, 3)
 
 
 def median_of(runs: int, once: Callable[[], float]) -> float:
@@ -63,7 +71,7 @@ def table(results: Sequence[Measurement]) -> str:
             f"{r.value:g} {r.unit}",
             r.goal,
             verdict[r.holds],
-            ", ".join(f"{who} {value:g}" for who, value in r.peers.items()),
+            ", ".join(f"{who} {value if isinstance(value, str) else f'{value:g}'}" for who, value in r.peers.items()),
         )
         for r in results
     ]

@@ -13,6 +13,8 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.error
 from ansible_collections.lightning_goats.hive.plugins.module_utils._rpc import Rpc
 
 PERIOD_SECONDS = 0.010
+# A plugin that has been away for so long after the upgrade has ended does not come back by itself.
+QUIET_SECONDS = 3.0
 
 
 class Poller:
@@ -47,6 +49,20 @@ class Poller:
                 continue
             self.answers.append((time.perf_counter(), str(answer.get("version", ""))))
         rpc.close()
+
+    @property
+    def down_seconds(self) -> float:
+        """For how long it was away at a stretch; infinite when it was away at the end."""
+        quiet = time.perf_counter() - self.answers[-1][0] if self.answers else float("inf")
+        return float("inf") if quiet > QUIET_SECONDS else self.longest_gap_ms / 1000
+
+    def linger(self) -> None:
+        """Go on polling until somebody answers again, or it is clear that nobody will."""
+        deadline = time.perf_counter() + 2 * QUIET_SECONDS
+        while time.perf_counter() < deadline:
+            if self.answers and time.perf_counter() - self.answers[-1][0] < 5 * PERIOD_SECONDS:
+                return
+            self._end.wait(PERIOD_SECONDS)
 
     @property
     def longest_gap_ms(self) -> float:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Callable
 
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _release_keys as keys
 from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import canonical
 from ansible_collections.lightning_goats.hive.plugins.module_utils._rpc import Rpc
 from flows.flow_fleet import PLUGIN, Fleet
+from waiting import wait_until
 
+from bench.field import Reckless, Repository, Script, Way, reckless
 from bench.fleets import PLUGINS, fleet, socket_of, stack
-from bench.measurement import Measurement, at_most, median_of
+from bench.measurement import Measurement, Peers, at_most, median_of, told
 from bench.polling import Poller
 
 NODE = "alpha"
@@ -54,21 +57,84 @@ def _good_upgrade() -> list[Measurement]:
     return results
 
 
-def _bad_upgrades() -> list[Measurement]:
+def _beside() -> list[Measurement]:
+    """The same plugin upgraded well, badly and back: by us, by the plugin manager of CLN, and by a script."""
+    ours, restarts = _ours()
+    field: dict[str, dict[str, float]] = {}
+    ways: list[type[Way]] = [Script, *([Reckless] if reckless() else [])]
+    for way in ways:
+        field[way.name] = _field(way)
+    absent: Peers = {} if reckless() else {"reckless": "not here: put it on PATH or set CLN_PREFIX"}
+    goals = {"crashes at init": 3.0, "cannot be installed": 0.0}
+    results = []
+    for case, value in ours.items():
+        peers: Peers = {name: told(found[case]) for name, found in field.items()}
+        name = f"{case}: down"
+        if case in goals:
+            # One missed poll on a noisy machine is no downtime; a swapped plugin would miss ten.
+            results.append(at_most(name, round(value, 1), "s", goals[case], peers | absent))
+        else:
+            results.append(Measurement(name, round(value, 3), "s", peers=peers | absent))
+    results.append(at_most("lightningd restarts in all of these", restarts, "count", 0))
+    return results
+
+
+def _ours() -> tuple[dict[str, float], int]:
+    """(seconds without an answer per case, restarts of lightningd)."""
+    found: dict[str, float] = {}
     with fleet("downtime", 1) as made:
         made.good("rollout")
         before = made.pid(NODE)
-        with Poller(socket_of(made, NODE), f"{PLUGIN}-health") as crashed:
-            made.bad("rollout", hive_stack=[{"name": PLUGIN, "version": "0.2.0"}])
         _break_dependencies(made)
-        with Poller(socket_of(made, NODE), f"{PLUGIN}-health") as unbuildable:
-            made.bad("rollout", hive_stack=[{"name": PLUGIN, "version": "0.9.0"}])
-        return [
-            at_most("crashes at init: old version answers after", crashed.longest_gap_ms / 1000, "s", 3),
-            # One missed poll on a noisy machine is no downtime; a swapped plugin would miss ten.
-            at_most("cannot be installed: down", round(unbuildable.longest_gap_ms / 1000, 1), "s", 0),
-            at_most("lightningd restarts in bad upgrades", int(made.pid(NODE) != before), "count", 0),
-        ]
+        for case, playbook, version in (
+            ("good upgrade", "rollout", "0.1.1"),
+            ("rollback on demand", "rollback", ""),
+            ("cannot be installed", "rollout", "0.9.0"),
+            ("crashes at init", "rollout", "0.2.0"),
+        ):
+            wanted = {"hive_stack": [{"name": PLUGIN, "version": version}]} if version else {}
+            with Poller(socket_of(made, NODE), f"{PLUGIN}-health") as poller:
+                made.run(playbook, **wanted)
+                poller.linger()
+            found[case] = poller.down_seconds
+        return found, int(made.pid(NODE) != before)
+
+
+def _field(way: type[Way]) -> dict[str, float]:
+    """Seconds without an answer per case."""
+    found: dict[str, float] = {}
+    with fleet("downtime", 1) as made:
+        repository = Repository(made.root / "source" / PLUGIN)
+        repository.make()
+        first = repository.head
+        used = way(made, NODE, repository)
+        used.install()
+        wait_until(lambda: made.version(NODE) == "0.1.0", 30, f"{way.name} has installed the plugin")
+
+        def measure(act: Callable[[], None]) -> float:
+            with Poller(socket_of(made, NODE), f"{PLUGIN}-health") as poller:
+                wait_until(lambda: bool(poller.answers), 10, "the plugin answers")
+                act()
+                poller.linger()
+            return poller.down_seconds
+
+        repository.commit("0.1.1", "good")
+        found["good upgrade"] = measure(used.upgrade)
+        assert made.version(NODE) == "0.1.1", f"{way.name} did not upgrade"
+        found["rollback on demand"] = measure(lambda: used.go_back(first))
+        assert made.version(NODE) == "0.1.0", f"{way.name} did not go back"
+        for case, kind, version in (
+            ("cannot be installed", "unresolvable", "0.9.0"),
+            ("crashes at init", "crash", "0.2.0"),
+        ):
+            # Each bad one meets a plugin that runs and follows the newest commit, installed afresh.
+            used.remove()
+            repository.commit("0.1.1", "good")
+            used.install()
+            wait_until(lambda: made.version(NODE) == "0.1.1", 30, f"{way.name} has installed the plugin")
+            repository.commit(version, kind)
+            found[case] = measure(used.upgrade)
+    return found
 
 
 def _break_dependencies(made: Fleet) -> None:
@@ -89,4 +155,4 @@ def _break_dependencies(made: Fleet) -> None:
 
 def run() -> list[Measurement]:
     """Upgrades of one node, driven by rollout.yml as an operator drives it."""
-    return [*_good_upgrade(), *_bad_upgrades()]
+    return [*_good_upgrade(), *_beside()]
