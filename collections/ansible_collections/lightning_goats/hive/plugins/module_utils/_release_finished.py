@@ -52,15 +52,15 @@ def read_finished(wanted: Any, signers: Path, cache: Path, targets: list[Target]
     """
     if not SHA256.fullmatch(wanted.sha256):
         raise ReleaseError("source", f"{wanted.artifact} is given without its sha256: add it, 64 hex digits.")
-    kept = cache / "artifacts" / wanted.sha256
-    artifact = _fetch(wanted.artifact, wanted.base, kept / "artifact.pex", MAX_BYTES, wanted.sha256)
-    if wanted.manifest:
-        return _signed(wanted, signers, kept, artifact)
-    if not NAME.fullmatch(wanted.name) or not VERSION.fullmatch(wanted.version):
+    if not wanted.manifest and not (NAME.fullmatch(wanted.name) and VERSION.fullmatch(wanted.version)):
         raise ReleaseError(
             "source",
             f"{wanted.name!r} {wanted.version!r} is not a plugin's name and version: a bare artifact needs both.",
         )
+    kept = cache / "artifacts" / wanted.sha256
+    artifact = _fetch(wanted.artifact, wanted.base, kept / "artifact.pex", MAX_BYTES, wanted.sha256)
+    if wanted.manifest:
+        return _signed(wanted, signers, kept, artifact)
     declared = complete(wanted.name, wanted.version, wanted.declares) if wanted.declares else None
     wheels, requires_python = _contents(wanted.name, artifact, targets)
     facts = {"recipe": RECIPE, "artifact": wanted.sha256, "name": wanted.name, "version": wanted.version}
