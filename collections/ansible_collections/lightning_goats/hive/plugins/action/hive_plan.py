@@ -20,6 +20,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils import (
     _report_files,
 )
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.sealed import seal
+from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_container import with_flags
 from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_stack import (
     Json,
     Refusal,
@@ -157,7 +158,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             elif stack is None:
                 desired[node], found = [], [_no_stack(node)]
             else:
+                stack, contradictions = with_flags(node, stack, observed[node])
                 desired[node], found = resolve(node, stack, shelf)
+                found = [*contradictions, *found]
             refusals += found
         return desired, shelf, refusals
 
@@ -303,6 +306,7 @@ def _run(
             nodes[node] = {
                 "wave": wave["name"],
                 "revert_first": step["action"] == "revert",
+                "remake_container": step["remake_container"],
                 "stack": _plan.normal(desired[node]),
                 "releases": [
                     {key: item[key] for key in ("name", "version", "digest")}

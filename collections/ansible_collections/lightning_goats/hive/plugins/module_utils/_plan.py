@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan_container
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan_guards as guards
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan_waves as orders
 from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_stack import (
@@ -127,7 +128,9 @@ def node_plan(seen: Json, after: Stack, manifests: Mapping[str, Json], rollout: 
             action = "resume"
             steps.append(f"give back the lock of rollout {rollout}")
     if action != "none":
+        steps += _plan_container.mount_steps(seen, after)
         steps += sentences(before, after, seen)
+        steps += _plan_container.flag_notes(seen, after)
     return {
         "action": action,
         "before": before,
@@ -135,6 +138,7 @@ def node_plan(seen: Json, after: Stack, manifests: Mapping[str, Json], rollout: 
         "stage": list(dict.fromkeys(guards.to_stage(seen, after) + guards.by_hand(seen))) if action != "none" else [],
         "steps": steps,
         "restart": guards.restart_reason(seen, before, after),
+        "remake_container": action != "none" and _plan_container.mount_reason(seen, after) is not None,
         "rollback": guards.rollback_class(before, after, manifests),
     }
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan_container
 from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_stack import (
     Json,
     Refusal,
@@ -22,7 +23,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_stack i
 # A slot takes the artifact, its unpacked copy and the scratch that unpacking needs.
 SLOT_FACTOR = 5
 # What observe reports and the rollout itself puts right.
-REPAIRABLE = frozenset({"config-drift", "by-hand"})
+REPAIRABLE = frozenset({"config-drift", "by-hand", "database-elsewhere"})
 
 Finding = tuple[str, str]
 
@@ -52,7 +53,11 @@ def guard(
         findings += _python(node, seen, targets)
         findings += _schemas(node, seen, targets, before, manifests)
         findings += _restart(node, seen, before, after, policy)
-    return [Refusal(node, code, message) for code, message in dict(findings).items()]
+    return [
+        Refusal(node, code, message)
+        for code, message in dict(findings).items()
+        if _plan_container.concerns(code, before, after)
+    ]
 
 
 def twins(observed: Mapping[str, Json | None]) -> list[Refusal]:
@@ -267,7 +272,7 @@ def restart_reason(seen: Json, before: Stack, after: Stack) -> str | None:
     for plugin in seen.get("plugins", []):
         if plugin.get("ours") and plugin.get("name") in changed and plugin.get("dynamic") is False:
             return f"{plugin['name']} ({plugin['path']}) cannot be stopped while lightningd runs"
-    return None
+    return _plan_container.mount_reason(seen, after)
 
 
 def _restart(node: str, seen: Json, before: Stack, after: Stack, policy: Json) -> Iterator[Finding]:

@@ -9,8 +9,10 @@ from .. import _config
 from . import containers
 from .database_places import PLUGINS, Stray, find_strays
 from .errors import HiveError
+from .journal import Journal
 from .node import Node
 from .processes import PROC, Identity
+from .recreation import Work, latest
 from .runtimes import DockerRuntime, Runtime
 
 Problem = tuple[str, str]
@@ -55,8 +57,11 @@ def container_facts(
     except HiveError as error:
         return None, [(error.code, error.message)], []
     facts = containers.facts_of(document, image, (str(node.slots_dir), node.to_inside(node.slots_dir)))
+    work = latest(node, Journal(node.journal_file, node.keeper))
+    facts["kept"] = work.aside if work is not None and work.phase == "done" else ""
     argv = runtime.lightningd_argv(who)
     problems = [
+        *_open_problem(node, work),
         *_mount_problems(node, facts),
         *_config_problem(node, document, who, argv),
         *_owner_problem(node, who),
@@ -102,6 +107,18 @@ def stray_problems(
                 )
             )
     return found
+
+
+def _open_problem(node: Node, work: Work | None) -> list[Problem]:
+    if work is None or work.phase != "open":
+        return []
+    return [
+        (
+            "recreation-open",
+            f"the container of {node.name} was being made anew and that was interrupted; its watcher brings the old one "
+            "back within a minute, else playbooks/node.yml goes on with it",
+        )
+    ]
 
 
 def _mount_problems(node: Node, facts: dict[str, Any]) -> list[Problem]:
