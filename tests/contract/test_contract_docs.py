@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import re
 import shlex
@@ -67,7 +68,7 @@ def test_every_page_can_be_found_from_the_index() -> None:
     seen, queue = set(), [ROOT / "README.md"]
     while queue:
         page = queue.pop()
-        if page in seen or page.suffix != ".md":
+        if page in seen or page.suffix != ".md" or not page.is_file():
             continue
         seen.add(page)
         queue += [(page.parent / link.partition("#")[0]).resolve() for link in _links(page) if not link.startswith("#")]
@@ -180,13 +181,13 @@ def test_every_variable_that_a_message_names_exists() -> None:
     """A refusal says what to do; it must not send the operator after a variable that nothing reads."""
     known = _variables()
     lies = {
-        (path.name, word)
+        (path.name, match.group())
         for path in tracked(".py")
         if path.is_relative_to(COLLECTION / "plugins")
-        for text in re.findall(r'"((?:[^"\\\n]|\\.)*)"', path.read_text(encoding="utf-8"))
-        if " " in text
-        for word in (match.group() for match in VARIABLE.finditer(re.sub(r"\{[^{}]*\}", "", text)))
-        if word not in known
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value
+        for match in VARIABLE.finditer(node.value)
+        if match.group() not in known
     }
     assert sorted(lies) == []
 
