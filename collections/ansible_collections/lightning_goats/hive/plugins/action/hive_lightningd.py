@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import shutil
+import tarfile
 import tempfile
 from collections.abc import Mapping
+from lzma import LZMAError
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -21,6 +23,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._lightningd_a
     prove,
     release_version,
 )
+from ansible_collections.lightning_goats.hive.plugins.module_utils._lightningd_install import SHORT
 from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_hosts import project_path
 
 NEEDED = {
@@ -30,6 +33,26 @@ NEEDED = {
 }
 SCHEMES = ("https://", "http://")
 SECONDS = 60
+ROOT = "/opt/lightningd"
+
+
+def foreseen(archive: Path, release: Release, root: str) -> dict[str, str]:
+    """What the module is going to say of an archive that it has not unpacked yet, as far as its names tell."""
+    try:
+        with tarfile.open(archive) as tar:
+            names = [name.removeprefix("./") for name in tar.getnames()]
+    except (tarfile.TarError, EOFError, LZMAError) as error:
+        raise AnsibleActionFail(f"{archive} is damaged or no archive ({error}); fetch it again.") from error
+    program = next((name for name in names if name.endswith("bin/lightningd")), "usr/bin/lightningd")
+    prefix = f"{root}/{release.sha256[:SHORT]}/root/{program.removesuffix('/bin/lightningd')}"
+    return {
+        "version": release_version(release.name),
+        "program": f"{prefix}/bin/lightningd",
+        "cli": f"{prefix}/bin/lightning-cli",
+        "prefix": prefix,
+        "digest": release.sha256,
+        "signer": release.signer,
+    }
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -49,7 +72,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             if not result.get("missing") or result.get("failed"):
                 return result
             archive, release = self._verified(arguments, variables)
-            if not self._task.check_mode:
+            if self._task.check_mode:
+                result["lightningd"] = foreseen(archive, release, str(arguments.get("root") or ROOT))
+            else:
                 sent = {**arguments, "signer": release.signer, "incoming": self._send(archive, release.name)}
                 result.update(self._call(sent, task_vars))
         finally:

@@ -17,10 +17,12 @@ from typing import IO, Any
 from ._engine.commands import execute
 from ._engine.errors import HiveError
 from ._engine.files import Owner, canonical, disk_error, read_json, remove_tree, sync_dir, write_atomic
+from ._engine.processes import in_use
 from ._slots import stat_digest, tree_digest
 
 SHORT = 12
 MARKER = "release.json"
+UNITS = Path("/etc/systemd/system")
 VERSION_SECONDS = 20.0
 MEMBERS = 20_000
 BYTES = 2 << 30
@@ -300,14 +302,14 @@ def existing(program: Path, rights: Rights) -> Installed:
     return Installed(version_of(program, rights), program.parent.parent, "")
 
 
-def keep_newest(root: Path, keep: int, used: set[str]) -> list[str]:
-    """Remove the oldest versions beyond `keep`, but none that is used; return the directories removed."""
-    found = [one for one in installed(root) if str(Path(one["prefix"])) not in used]
-    spare = found[: max(0, len(found) + len(used) - keep)]
-    gone = [str(directory_of(root, one["digest"])) for one in spare]
-    for path in gone:
-        remove_tree(Path(path))
-    return gone
+def keep_newest(root: Path, keep: int, units: Path = UNITS) -> list[str]:
+    """Remove the oldest versions beyond `keep`, but none that runs or that a unit names; return what was removed."""
+    named = "".join(path.read_text(encoding="utf-8", errors="replace") for path in sorted(units.glob("*.service")))
+    found = [directory_of(root, one["digest"]) for one in installed(root)]
+    spare = [path for path in found[: max(0, len(found) - keep)] if not in_use(str(path)) and f"{path}/" not in named]
+    for path in spare:
+        remove_tree(path)
+    return [str(path) for path in spare]
 
 
 def as_text(facts: list[dict[str, Any]]) -> str:

@@ -47,6 +47,11 @@ options:
     description: Directory on the node that the versions lie under.
     type: path
     default: /opt/lightningd
+  keep:
+    description: Versions to keep under O(root). The oldest go when a new one was installed, but none that runs or that
+        a unit names.
+    type: int
+    default: 3
   cache_dir:
     description: Where downloaded archives are kept on the controller. A relative path starts at the repository.
     type: str
@@ -79,10 +84,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 lightningd:
-  description: The version - C(version), C(program), C(cli), C(prefix), and C(digest) and C(signer) of its archive. Null
-    in check mode when it is not there yet.
+  description: The version - C(version), C(program), C(cli), C(prefix), and C(digest) and C(signer) of its archive. In
+    check mode, when it is not there yet, what its archive promises.
   type: dict
   returned: success
+removed:
+  description: Directories of old versions that were removed.
+  type: list
+  elements: str
+  returned: when one was installed
 versions:
   description: All versions under O(root), oldest first.
   type: list
@@ -104,6 +114,7 @@ OPTIONS: dict[str, Any] = {
     **dict.fromkeys(("archive", "sha256", "sums", "signature", "signer", "program", "user"), TEXT),
     "key": {"type": "str", "default": "", "no_log": False},
     "root": {"type": "path", "default": "/opt/lightningd"},
+    "keep": {"type": "int", "default": 3},
     "cache_dir": {"type": "str", "default": "var/lightningd"},
     # Where the action plugin has put the verified archive.
     "incoming": TEXT,
@@ -126,12 +137,14 @@ def work(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         would = f"lightningd would be installed from {Path(parameters['archive']).name}"
         return {**facts, "lightningd": None, "missing": True, "msg": would}
     made = versions.install(Path(parameters["incoming"]), digest, parameters["signer"], root, rights)
+    gone = versions.keep_newest(root, max(1, parameters["keep"]))
     after = versions.installed(root)
     shown = {"before": versions.as_text(before), "after": versions.as_text(after)}
     return {
         **facts,
         "lightningd": made.as_facts(),
         "versions": after,
+        "removed": gone,
         "diff": [{"before_header": str(root), "after_header": str(root), **shown}],
         "msg": f"lightningd {made.version} installed, signed by {made.signer}",
     }

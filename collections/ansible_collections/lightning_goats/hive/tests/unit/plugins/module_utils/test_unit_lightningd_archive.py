@@ -271,13 +271,15 @@ class TestInstalling:
         with pytest.raises(HiveError, match="holds 2 bin/lightningd"):
             self.install(tmp_path, VERSION, members)
 
-    def test_old_versions_go_and_the_one_in_use_stays(self, tmp_path: Path) -> None:
+    def test_old_versions_go_but_not_one_that_a_unit_names(self, tmp_path: Path) -> None:
         used = self.install(tmp_path, "v25.09")
         for version in ("v25.12", "v25.12.1", "v26.06"):
             self.install(tmp_path, version)
-        gone = installing.keep_newest(tmp_path / "opt", 2, {str(used.prefix)})
-        assert len(gone) == 2
-        assert [one["version"] for one in installing.installed(tmp_path / "opt")] == ["v25.09", "v26.06"]
+        (tmp_path / "cln.service").write_text(f"ExecStart={used.program} --daemon\n")
+        gone = installing.keep_newest(tmp_path / "opt", 2, tmp_path)
+        assert len(gone) == 1
+        kept = [one["version"] for one in installing.installed(tmp_path / "opt")]
+        assert kept == ["v25.09", "v25.12.1", "v26.06"]
 
     def test_one_that_was_there_already(self, tmp_path: Path) -> None:
         found = self.install(tmp_path, VERSION)
