@@ -41,7 +41,8 @@ def shelf() -> Shelf:
 def fleet(name: str, nodes: int, **variables: Any) -> Iterator[Fleet]:
     """So many fresh nodes; stopped and removed at the end."""
     root = WORK / name
-    made = Fleet(root, shelf(), {"hive_soak_seconds": 0.3, **variables})
+    # On a machine of few processors a large batch takes its time to be confirmed.
+    made = Fleet(root, shelf(), {"hive_soak_seconds": 0.3, "hive_deadman_seconds": 600, **variables})
     if made.sandbox.exists():
         made.down()
     shutil.rmtree(root, ignore_errors=True)

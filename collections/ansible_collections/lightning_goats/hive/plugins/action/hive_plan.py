@@ -44,6 +44,7 @@ ARGUMENTS: Json = {
     "min_free_bytes": {"type": "int", "default": 0},
     "htlc_margin_blocks": {"type": "int", "default": 18},
     "htlc_wait_seconds": {"type": "int", "default": 600},
+    "timeouts": {"type": "dict", "default": {}},
     "lift_quarantine": {"type": "bool", "default": False},
     "allow_lightningd_restart": {"type": "bool", "default": False},
     "break_lock": {"type": "bool", "default": False},
@@ -87,7 +88,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         adopted = note["rollout"] if note and not running else ""
         observed = {node: _observation(hosts, node) for node in hosts.names}
         desired, shelf, found = self._desired(args, hosts, observed, variables)
-        policy = {**args, "rollout": adopted}
+        fleet = [str(name) for name in (variables.get("groups") or {}).get("hive_nodes") or []]
+        policy = {
+            **args,
+            "rollout": adopted,
+            "deadman_seconds": _deadman_seconds(args),
+            "left_out": sorted(set(fleet) - set(hosts.names)),
+            "limited": bool(variables.get("ansible_limit")),
+        }
         if args["goal"] == "previous":
             # Everybody goes back at once: what ran before needs no canary.
             policy.update(waves=["100%"], separate_channel_peers=False)
@@ -249,6 +257,13 @@ def _manifests(shelf: Shelf) -> dict[str, Json]:
     }
 
 
+def _deadman_seconds(args: Json) -> int:
+    """After how long a switch undoes itself; the way back confirms itself and has nobody to wait for."""
+    if args["goal"] == "previous":
+        return 0
+    return int(args["deadman_seconds"]) or math.ceil(2 * args["soak_seconds"]) + DEADMAN_MARGIN_SECONDS
+
+
 def _approval(args: Json, plan: Json) -> list[tuple[str, str]]:
     # The way back is always open: what the node ran before was approved then.
     if args["goal"] == "previous" or not args["approval_required"] or plan["refused"] or not plan["changes"]:
@@ -317,12 +332,11 @@ def _run(
                 ],
                 "manifests": [by_digest[d] for d in dict.fromkeys(i["digest"] for i in stacks) if d in by_digest],
             }
-    soak = args["soak_seconds"]
     return {
         "hosts": [node for wave in waves for node in wave["nodes"]],
         "serial": [len(wave["nodes"]) for wave in waves],
         "waves": waves,
         "nodes": nodes,
         "hive": _hive(plan, observed, nothing, args["form_fleet"]),
-        "deadman_seconds": args["deadman_seconds"] or math.ceil(2 * soak) + DEADMAN_MARGIN_SECONDS,
+        "deadman_seconds": _deadman_seconds(args),
     }

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan_container
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan_container, _plan_remarks
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan_guards as guards
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan_waves as orders
 from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_stack import (
@@ -39,12 +39,14 @@ def plan(
         observed: observation per node, None for a node of which nothing is known.
         manifests: release manifests by artifact digest: all desired ones, and of the running ones those known.
         policy: ``fleet``, ``rollout``, ``waves``, ``separate_channel_peers``, ``min_free_bytes``,
-            ``htlc_margin_blocks``, ``allow_lightningd_restart``, ``break_lock``.
+            ``htlc_margin_blocks``, ``htlc_wait_seconds``, ``deadman_seconds``, ``timeouts``,
+            ``allow_lightningd_restart``, ``break_lock``; ``left_out``, nodes of the fleet that are not in the run, and
+            ``limited``, whether ``--limit`` is why.
         refusals: what was found wrong before (in the inventory or in a release).
 
     Returns:
-        ``{schema, digest, fleet, waves, nodes, refused, changes}``; with any refusal there are no waves. The digest
-        covers what will run and nothing that changes by itself (times, heights, latencies).
+        ``{schema, digest, fleet, waves, nodes, refused, changes, remarks, htlc_wait_seconds}``; with any refusal there
+        are no waves. The digest covers what will run and nothing that changes by itself (times, heights, latencies).
     """
     spoiled = {refusal.node for refusal in refusals}
     refused = [*refusals, *guards.twins(observed)]
@@ -59,6 +61,7 @@ def plan(
         step = node_plan(seen, after, manifests, str(policy.get("rollout") or ""))
         if step["action"] != "none" or not seen["lightningd"]["running"]:
             refused += guards.guard(node, seen, step["before"], after, manifests, policy)
+        step["payments"] = _plan_remarks.payments(seen, after, policy)
         nodes[node] = step
     return _assemble(nodes, refused, observed, policy)
 
@@ -86,6 +89,8 @@ def _assemble(nodes: Json, refused: list[Refusal], observed: Mapping[str, Json |
         "changes": len(changing),
     }
     result["digest"] = digest(result)
+    result["remarks"] = _plan_remarks.remarks(result, policy.get("left_out") or [], bool(policy.get("limited")))
+    result["htlc_wait_seconds"] = policy.get("htlc_wait_seconds") or 0
     return result
 
 
@@ -252,6 +257,7 @@ def describe(plan_: Json) -> list[str]:
         return lines
     if not plan_["changes"]:
         lines.append(f"Nothing to change: {len(plan_['nodes'])} nodes run what they should.")
+        lines += plan_["remarks"]
         return lines
     told: dict[str, str] = {}
     for wave in plan_["waves"]:
@@ -262,10 +268,14 @@ def describe(plan_: Json) -> list[str]:
             if step["restart"]:
                 facts.append(f"lightningd restarts: {step['restart']}")
             lines.append(f"  {node}: {', '.join(facts)}")
+            lines += [
+                f"    {line}" for line in _plan_remarks.payment_words(step["payments"], plan_["htlc_wait_seconds"])
+            ]
             model = told.setdefault("\n".join(step["steps"]), node)
             lines += [f"    {sentence}" for sentence in (step["steps"] if model == node else [f"as {model}"])]
     idle = sorted(node for node, step in plan_["nodes"].items() if step["action"] == "none")
     if idle:
         lines.append(f"unchanged: {', '.join(idle)}")
+    lines += plan_["remarks"]
     lines.append(f"plan digest: {plan_['digest']}")
     return lines

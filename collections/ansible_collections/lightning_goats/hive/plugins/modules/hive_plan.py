@@ -74,6 +74,10 @@ options:
     description: How long a switch may wait for payments in flight; with V(0) the plan refuses at once.
     type: int
     default: 600
+  timeouts:
+    description: Seconds for parts of a switch, as the C(timeouts) of M(lightning_goats.hive.hive_switch).
+    type: dict
+    default: {}
   lift_quarantine:
     description: Plan with releases that are quarantined on a node.
     type: bool
