@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lightning_goats.hive.plugins.module_utils._engine import backups, deadman
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine import backups, deadman, deadman_watch
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.backups import BackupRequest, take_backup
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.errors import HiveError
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.guard import look
@@ -62,17 +62,18 @@ def test_a_switch_with_the_clock_off_goes_through_and_back(
 def test_the_clock_is_put_right_while_the_dead_man_waits(
     shared_rig: Rig, stacks: tuple[Stack, Stack], off: Callable[[float], None], hours: int
 ) -> None:
-    """It counts seconds of the boot clock from its start: neither early by an hour nor late by one."""
+    """It counts seconds of the boot clock: neither early by an hour nor late by one."""
     rig, (old, new) = shared_rig, stacks
     rig.run("switched", new, deadman_seconds=3.0)
     rig.end_deadman()
     facts = deadman.watching(rig.node)
     assert facts is not None
-    left, began = facts["deadline"] - time.time(), time.monotonic()
+    left, began = deadman.left(facts), time.monotonic()
     readings = itertools.chain([time.time()], itertools.repeat(time.time() + hours * HOUR))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "time", lambda: next(readings))
-        assert deadman.wait_for_deadline(rig.node, facts["transaction"], facts["deadline"])
+        reason = deadman_watch.wait(rig.node, str(facts["transaction"]), str(facts["token"]), facts)
+    assert reason == deadman.UNCONFIRMED
     assert left - 0.5 <= time.monotonic() - began <= left + 3
     assert rig.run("reverted")["phase"] == "reverted"
     rig.assert_runs(old)

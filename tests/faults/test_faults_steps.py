@@ -16,8 +16,9 @@ from faults.rig import NAME, Rig
 # A restart of lightningd is a step only where the switch cannot be done without; it has tests of its own.
 FORWARD = [step for step in FORWARD_STEPS if step is not Step.RESTART]
 AFTER_ARMED = [Step.STOP, Step.START, Step.CLEAR, Step.WRITE, Step.VERIFY, Step.SWITCHED]
-# Without anything to clear, or data to put back, these are no steps of a plain way back.
-REVERT = [step for step in REVERT_STEPS if step is not Step.REVERT_DATA]
+# Without data to put back, and while lightningd lives, these are no steps of a plain way back; they have tests of their
+# own (test_faults_restore, test_faults_killer).
+REVERT = [step for step in REVERT_STEPS if step not in (Step.REVERT_DATA, Step.QUARANTINE)]
 
 Stack = list[dict[str, Any]]
 

@@ -69,7 +69,18 @@ class Plugins:
     # -- registering ------------------------------------------------------------------------------------------
 
     def register(self, path: str, *, important: bool = False) -> Plugin | None:
-        """Note a plugin to be started; None when disable-plugin forbids it.
+        """Note a plugin of the configuration; None when disable-plugin forbids it.
+
+        Raises:
+            OSError: as `add` says.
+        """
+        if "/" in path and (self.is_disabled(path) or self.is_disabled(os.path.realpath(path))):
+            self.node.log.info("plugin-manager", f"{path}: disabled via disable-plugin")
+            return None
+        return self.add(path, important=important)
+
+    def add(self, path: str, *, important: bool = False) -> Plugin:
+        """Note a plugin to be started. What starts one by RPC does not look at disable-plugin.
 
         Raises:
             OSError: EINVAL when it is registered already, ENOENT when there is no such file.
@@ -79,9 +90,6 @@ class Plugins:
             raise FileNotFoundError(2, os.strerror(2))
         if any(plugin.path == resolved for plugin in self.all):
             raise OSError(22, os.strerror(22))
-        if self.is_disabled(path) or self.is_disabled(resolved):
-            self.node.log.info("plugin-manager", f"{path}: disabled via disable-plugin")
-            return None
         plugin = Plugin(resolved, important=important)
         self.all.append(plugin)
         return plugin
@@ -172,11 +180,9 @@ class Plugins:
             strerror = os.strerror(13 if Path(path).exists() else 2)
             raise RpcError(INVALID_PARAMS, f"{path} is not executable: {strerror}")
         try:
-            plugin = self.register(path)
+            plugin = self.add(path)
         except OSError as error:
             raise RpcError(INVALID_PARAMS, f"{path}: {error.strerror}") from None
-        if plugin is None:
-            raise RpcError(INVALID_PARAMS, f"{path}: disabled via disable-plugin")
         plugin.started_by_rpc = True
         try:
             await self._spawn(plugin)

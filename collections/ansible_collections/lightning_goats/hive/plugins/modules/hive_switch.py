@@ -99,6 +99,22 @@ options:
         lightningd's own C(cltv-delta) is more, that counts.
     type: int
     default: 18
+  lift_quarantine:
+    description:
+      - Try a release again that is quarantined because lightningd died in the switch that started it. Else it is
+        refused (code quarantined). A switch that is confirmed lifts the quarantine of the plugins it changes.
+    type: bool
+    default: false
+  slots_keep:
+    description:
+      - Slots to keep of each plugin beside those of the active, the previous and the new stack and those in quarantine.
+        What is older is removed before the switch, with its release.
+    type: int
+    default: 2
+  aside_keep:
+    description: Sets of files that restores put aside to keep.
+    type: int
+    default: 3
   timeouts:
     description: Seconds that each part may take.
     type: dict
@@ -256,6 +272,9 @@ OPTIONS: dict[str, Any] = {
     "backup_keep": {"type": "int", "default": 10},
     "htlc_wait_seconds": {"type": "float", "default": 600.0},
     "htlc_margin_blocks": {"type": "int", "default": 18},
+    "lift_quarantine": {"type": "bool", "default": False},
+    "slots_keep": {"type": "int", "default": 2},
+    "aside_keep": {"type": "int", "default": 3},
     "timeouts": TIMEOUTS,
     "allow_lightningd_restart": {"type": "bool", "default": False},
 }
@@ -271,6 +290,9 @@ PLAIN = (
     "backup_keep",
     "htlc_wait_seconds",
     "htlc_margin_blocks",
+    "lift_quarantine",
+    "slots_keep",
+    "aside_keep",
     "allow_lightningd_restart",
 )
 

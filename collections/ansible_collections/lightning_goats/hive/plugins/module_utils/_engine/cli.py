@@ -1,6 +1,7 @@
 """The engine on its own: the dead-man, and what an operator may run on a node whose controller is gone.
 
-python3 hive-engine.pyz deadman --state-dir DIR --transaction ID [--deadline TIME]
+python3 hive-engine.pyz deadman --state-dir DIR --transaction ID --token TOKEN
+python3 hive-engine.pyz ensure --state-dir DIR
 python3 hive-engine.pyz revert --state-dir DIR
 python3 hive-engine.pyz status --state-dir DIR
 """
@@ -10,11 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-from . import deadman
+from .deadman import ensure
+from .deadman_watch import watch
 from .errors import HiveError
 from .files import read_json
 from .journal import Journal
@@ -22,19 +23,16 @@ from .node import Node
 from .request import Request
 from .switch import Switch
 
-TRIES = 5
-PAUSE_SECONDS = 5.0
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 when it did what it was asked to."""
     parser = argparse.ArgumentParser(
         prog="hive-engine", description="The transaction engine of Lightning Hive Rollout, without Ansible."
     )
-    parser.add_argument("command", choices=("deadman", "revert", "status"))
+    parser.add_argument("command", choices=("deadman", "ensure", "revert", "status"))
     parser.add_argument("--state-dir", required=True)
     parser.add_argument("--transaction", default="")
-    parser.add_argument("--deadline", type=float, default=0.0)
+    parser.add_argument("--token", default="")
     options = parser.parse_args(arguments)
     try:
         node = node_of(Path(options.state_dir))
@@ -44,7 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "revert":
             Switch(node, request_for(node, "")).reverted_by("operator", "the operator ran hive-engine revert")
             return 0
-        return watch(node, options.transaction, options.deadline)
+        if options.command == "ensure":
+            sys.stdout.write(json.dumps(ensure(node)) + "\n")
+            return 0
+        return watch(node, options.transaction, options.token)
     except HiveError as error:
         sys.stderr.write(f"hive-engine: {error.message}\n")
         return 1
@@ -70,29 +71,3 @@ def status(node: Node) -> dict[str, Any]:
         "phase": txn.phase if txn else None,
         "deadline": txn.deadline if txn else None,
     }
-
-
-def still_open(node: Node, txn: str) -> bool:
-    """Whether the transaction has neither been confirmed nor undone."""
-    found = Journal(node.journal_file, node.keeper).state().transaction
-    return found is not None and found.id == txn
-
-
-def watch(node: Node, txn: str, deadline: float) -> int:
-    """Be the dead-man: wait (unless a timer did), then undo the transaction if it is open; try again on failure."""
-    if deadline:
-        if not deadman.announce(node, txn, deadline):
-            return 0
-        if not deadman.wait_for_deadline(node, txn, deadline):
-            return 0
-    for attempt in range(TRIES):
-        if not still_open(node, txn):
-            return 0
-        try:
-            Switch(node, request_for(node, "")).reverted_by("dead-man", "nobody confirmed the switch in time", only=txn)
-        except HiveError as error:
-            sys.stderr.write(f"hive-engine: try {attempt + 1}: {error.message}\n")
-            time.sleep(PAUSE_SECONDS)
-        else:
-            return 0
-    return 1

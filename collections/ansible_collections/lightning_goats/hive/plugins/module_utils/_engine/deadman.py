@@ -1,4 +1,10 @@
-"""The dead-man: reverts a switch that nobody confirmed, with no Ansible, no controller and no session left."""
+"""The dead-man: reverts a switch that nobody confirmed, with no Ansible, no controller and no session left.
+
+It is a process that waits for its deadline and watches lightningd meanwhile (`deadman_watch`): a transient service
+where systemd runs, so that it is started again when something ends it, else a process of its own. Its deadline counts
+on the clock of the machine's start, which nobody can set. After a new start of the machine nothing of it is left but
+`deadman.json`; `ensure` arms it again, called by the probe and, with systemd, by a unit (`deadman_unit`).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .clock import boot, uptime
 from .errors import HiveError
 from .files import Owner, canonical, make_dir, read_json, sync_dir, write_atomic
 from .journal import Journal
@@ -20,6 +27,10 @@ from .runtimes import Runtime, runtime_of
 ARMED_SECONDS = 10.0
 REARM_SECONDS = 1.0
 UNIT = "hive-deadman"
+UNCONFIRMED = "nobody confirmed the switch in time"
+STARTED_ANEW = "the machine was started anew before the switch was confirmed"
+
+Facts = dict[str, Any]
 
 
 def facts_file(node: Node) -> Path:
@@ -36,42 +47,45 @@ def install_engine(node: Node, archive: bytes, digest: str) -> Path:
     return path
 
 
-def arm(node: Node, runtime: Runtime, archive: Path, txn: str, deadline: float) -> dict[str, Any]:
-    """Start the dead-man of a transaction and return once it watches.
+def arm(node: Node, runtime: Runtime, archive: Path, txn: str, seconds: float, reason: str = UNCONFIRMED) -> Facts:
+    """Start the dead-man of a transaction and return its facts once it watches.
 
     Args:
-        deadline: unix time at which it reverts unless the journal says that the transaction has ended.
+        seconds: after which it reverts, unless the journal says that the transaction has ended.
+        reason: what it then says.
+
+    Returns:
+        Among others deadline (unix time, for people), and boot and until (seconds since that start), which count.
 
     Raises:
         HiveError: it did not come up, so nothing may be changed.
     """
     scheduler = runtime.deadman_scheduler()
-    arguments = [sys.executable, str(archive), "deadman", "--state-dir", str(node.state_dir), "--transaction", txn]
-    facts: dict[str, Any] = {
+    token = os.urandom(6).hex()
+    arguments = [str(archive), "deadman", "--state-dir", str(node.state_dir), "--transaction", txn, "--token", token]
+    facts: Facts = {
         "transaction": txn,
-        "deadline": deadline,
+        "token": token,
+        "deadline": round(time.time() + seconds, 3),
+        "boot": boot(),
+        "until": round(uptime() + seconds, 3),
+        "reason": reason,
         "node": node.as_params(),
         "archive": str(archive),
+        "kind": "systemd" if scheduler else "process",
+        "pid": 0,
     }
-    path = facts_file(node)
     if scheduler:
-        unit = f"{UNIT}-{txn}-{int(deadline)}"
-        facts.update(kind="systemd", unit=unit)
-        write_atomic(path, canonical(facts), node.keeper)
-        _schedule(scheduler, unit, arguments, max(1.0, deadline - time.time()))
-        return facts
-    facts.update(kind="process", pid=0)
-    write_atomic(path, canonical(facts), node.keeper)
-    detach([*arguments, "--deadline", repr(deadline)], node.keeper)
+        facts["unit"] = f"{UNIT}-{txn}-{token}.service"
+    write_atomic(facts_file(node), canonical(facts), node.keeper)
+    if scheduler:
+        _serve(scheduler, str(facts["unit"]), [sys.executable, "-I", *arguments])
+    else:
+        detach([sys.executable, *arguments], node.keeper)
     waited = time.monotonic() + ARMED_SECONDS
     while True:
-        found = read_json(path)
-        if (
-            isinstance(found, dict)
-            and found.get("transaction") == txn
-            and found.get("deadline") == deadline
-            and found.get("pid")
-        ):
+        found = mine(node, token)
+        if found is not None and found.get("pid"):
             return found
         if time.monotonic() >= waited:
             raise HiveError(
@@ -81,15 +95,15 @@ def arm(node: Node, runtime: Runtime, archive: Path, txn: str, deadline: float) 
         time.sleep(0.01)
 
 
-def _schedule(scheduler: list[str], unit: str, arguments: list[str], seconds: float) -> None:
+def _serve(scheduler: list[str], unit: str, arguments: list[str]) -> None:
     argv = [
         *scheduler,
         f"--unit={unit}",
+        "--description=Undoes a switch of hive plugins that nobody confirms",
         "--collect",
-        f"--on-active={seconds:.3f}s",
-        "--timer-property=AccuracySec=100ms",
-        "--property=Type=oneshot",
-        "--property=TimeoutStartSec=infinity",
+        "--property=Restart=on-failure",
+        "--property=RestartSec=1",
+        "--property=OOMScoreAdjust=-500",
         "--quiet",
         *arguments,
     ]
@@ -97,7 +111,7 @@ def _schedule(scheduler: list[str], unit: str, arguments: list[str], seconds: fl
     if done.returncode != 0:
         reason = done.stderr.decode("utf-8", "replace").strip()[:200]
         raise HiveError(
-            f"systemd-run cannot arm the dead-man ({reason}), so nothing was changed; is hive_become set?", "deadman"
+            f"systemd-run cannot arm the dead-man ({reason}), so nothing was changed; is ansible_become set?", "deadman"
         )
 
 
@@ -120,97 +134,86 @@ def detach(argv: list[str], owner: Owner) -> None:
     )
 
 
-def watching(node: Node) -> dict[str, Any] | None:
+def watching(node: Node) -> Facts | None:
     """Return the facts of the armed dead-man with `alive`; None when none is armed."""
     facts = read_json(facts_file(node))
     if not isinstance(facts, dict):
         return None
-    facts["alive"] = _is_alive(facts)
+    facts["alive"] = alive(Identity(int(facts.get("pid", 0)), int(facts.get("started", 0))))
     return facts
 
 
-def _is_alive(facts: dict[str, Any]) -> bool:
-    if facts.get("kind") == "systemd":
-        done = subprocess.run(
-            ["systemctl", "is-active", "--quiet", f"{facts.get('unit')}.timer", f"{facts.get('unit')}.service"],
-            check=False,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        return done.returncode == 0
-    return alive(Identity(int(facts.get("pid", 0)), int(facts.get("started", 0))))
+def mine(node: Node, token: str) -> Facts | None:
+    """Return the facts of the dead-man with this token; None when it was disarmed or replaced."""
+    facts = read_json(facts_file(node))
+    return facts if isinstance(facts, dict) and facts.get("token") == token else None
 
 
-def ensure(node: Node) -> dict[str, Any] | None:
-    """Arm the dead-man of an open switch again when it is gone, as after a restart of the machine.
+def left(facts: Facts) -> float:
+    """Return the seconds until a dead-man reverts; 0 when its machine has been started anew since."""
+    if facts.get("boot") != boot():
+        return 0.0
+    return max(0.0, float(facts.get("until", 0.0)) - uptime())
 
-    It undoes nothing itself: one whose time has passed meanwhile is armed for the next second.
+
+def ensure(node: Node) -> Facts | None:
+    """Arm the dead-man of an open switch again when it is gone, as after a new start of the machine.
+
+    It undoes nothing itself: one whose time has passed meanwhile, or whose lightningd has ended with the machine, is
+    armed for the next second.
 
     Returns:
         What was found: transaction, deadline, alive, and rearmed when a new one had to be started; None when no switch
         is armed, or an engine is at work on it right now.
     """
-    if watching(node) is None:
+    facts = watching(node)
+    if facts is None:
         return None
+    found = {"transaction": facts["transaction"], "deadline": facts["deadline"], "alive": True}
+    if facts["alive"]:
+        return found
     try:
         with engine_lock(node, 0.0):
-            facts = watching(node)
-            txn = Journal(node.journal_file, node.keeper).state().transaction
-            if facts is None or txn is None or txn.id != facts.get("transaction"):
-                return None
-            found = {"transaction": txn.id, "deadline": facts["deadline"], "alive": bool(facts["alive"])}
-            if facts["alive"]:
-                return found
-            deadline = max(float(facts["deadline"]), time.time() + REARM_SECONDS)
-            arm(node, runtime_of(node), Path(str(facts["archive"])), txn.id, deadline)
-            return {**found, "rearmed": True}
+            return _rearm(node, found)
     except HiveError as error:
         if error.code == "busy":
             return None
         raise
 
 
+def _rearm(node: Node, found: Facts) -> Facts | None:
+    facts = watching(node)
+    journal = Journal(node.journal_file, node.keeper)
+    txn = journal.state().transaction
+    if facts is None:
+        return None
+    if txn is None or txn.id != facts.get("transaction"):
+        # Killed between the end of the transaction and its tidying up.
+        disarm(node)
+        return None
+    if facts["alive"]:
+        return found
+    reason = str(facts.get("reason", UNCONFIRMED)) if facts.get("boot") == boot() else STARTED_ANEW
+    seconds = max(left(facts), REARM_SECONDS)
+    armed = arm(node, runtime_of(node), Path(str(facts["archive"])), txn.id, seconds, reason)
+    journal.append("armed", {"deadline": armed["deadline"], "rearmed": True, "reason": reason}, txn.id, txn.rollout)
+    return {**found, "deadline": armed["deadline"], "alive": False, "rearmed": True}
+
+
 def disarm(node: Node) -> None:
-    """Tell the dead-man that it is not needed any more. Its own look at the journal would do the same, later."""
-    facts = read_json(facts_file(node))
-    if not isinstance(facts, dict):
-        return
-    if facts.get("kind") == "systemd" and facts.get("unit"):
-        subprocess.run(
-            ["systemctl", "stop", f"{facts['unit']}.timer"],
-            check=False,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-    facts_file(node).unlink()
-    sync_dir(node.state_dir)
-
-
-def announce(node: Node, txn: str, deadline: float) -> bool:
-    """Write down that this process watches; False when another transaction has taken its place."""
+    """Tell the dead-man that it is not needed any more; it goes at its next look."""
     path = facts_file(node)
-    facts = read_json(path)
-    if not isinstance(facts, dict) or facts.get("transaction") != txn or facts.get("deadline") != deadline:
-        return False
+    if path.exists():
+        path.unlink()
+        sync_dir(node.state_dir)
+
+
+def announce(node: Node, token: str) -> Facts | None:
+    """Write down that this process watches; None when another dead-man has taken its place."""
+    facts = mine(node, token)
+    if facts is None:
+        return None
     who = identity(os.getpid())
     facts.update(pid=os.getpid(), started=who.started if who else 0)
-    write_atomic(path, canonical(facts), node.keeper)
-    return True
-
-
-def wait_for_deadline(node: Node, txn: str, deadline: float) -> bool:
-    """Sleep until the deadline; False when this dead-man was disarmed or replaced meanwhile.
-
-    The boot clock counts, which neither a changed wall clock nor a suspended machine stops.
-    """
-    end = time.clock_gettime(time.CLOCK_BOOTTIME) + max(0.0, deadline - time.time())
-    while True:
-        facts = read_json(facts_file(node))
-        if not isinstance(facts, dict) or facts.get("transaction") != txn or facts.get("deadline") != deadline:
-            return False
-        left = end - time.clock_gettime(time.CLOCK_BOOTTIME)
-        if left <= 0:
-            return True
-        time.sleep(min(left, 1.0))
+    write_atomic(facts_file(node), canonical(facts), node.keeper)
+    return facts

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from .._slots import find_slot
 from . import deadman
 from .backups import BackupRequest, recent_backup, take_backup
 from .bundle import engine_archive
+from .deadman_unit import persist
 from .guard import Guard, Look, Manifests, check, config_files, plan_from
 from .machine import Machine
 from .options import Past, past_of
+from .prune import needed, prune
 from .request import Request
 from .reserve import keep_reserve
 from .session import Session
@@ -66,6 +67,10 @@ class Forward:
             recent = recent_backup(self.node, seen, self.request.backup_max_age_seconds)
             self.backup = recent or take_backup(self.node, seen, wanted)
             outcome.update(id=self.backup["id"], reused=self.backup["reused"])
+        with self.record.step(Step.PRUNE) as outcome:
+            keep = needed(self.record.journal.state(), seen.stack)
+            request, engine = self.request, engine_archive()[1]
+            outcome.update(prune(self.node, keep, request.slots_keep, request.aside_keep, engine))
         self.arm()
 
     def arm(self) -> None:
@@ -76,13 +81,14 @@ class Forward:
             # Even where the engine itself confirms, it may be killed half-way: something must bring the old stack back.
             worst = self.request.timeouts.worst * max(1, len(self.target))
             seconds = max(SHORTEST_DEADMAN_SECONDS, worst)
-        deadline = round(time.time() + seconds, 3)
-        with self.record.step(Step.ARM, deadline=deadline):
+        scheduler = self.machine.runtime.deadman_scheduler()
+        with self.record.step(Step.ARM, seconds=seconds) as outcome:
             keep_reserve(self.node)
             path = deadman.install_engine(self.node, archive, digest)
-            deadman.arm(self.node, self.machine.runtime, path, self.session.txn.id, deadline)
-        self.record.note("armed", {"deadline": deadline, "engine": digest})
-        self.session.txn.deadline = deadline
+            armed = deadman.arm(self.node, self.machine.runtime, path, self.session.txn.id, seconds)
+            outcome["persistent"] = persist(self.node, path, scheduler)
+        self.record.note("armed", {"deadline": armed["deadline"], "engine": digest})
+        self.session.txn.deadline = float(armed["deadline"])
 
     def _act(self, seen: Look, manifests: Manifests) -> None:
         session = self.session
@@ -141,7 +147,7 @@ def forecast(guard: Guard, staged: set[str], past: Past) -> list[dict[str, Any]]
     else:
         check(guard, plan, config_files(guard.machine, seen, target, manifests), past)
     steps: list[dict[str, Any]] = [{"step": "stage", "plugin": item["name"]} for item in to_stage]
-    steps += [{"step": step.value} for step in (Step.LOCK, Step.GUARD, Step.BACKUP, Step.ARM)]
+    steps += [{"step": step.value} for step in (Step.LOCK, Step.GUARD, Step.BACKUP, Step.PRUNE, Step.ARM)]
     steps += [{"step": Step.STOP.value, "plugin": change.name} for change in plan.removals]
     for change in plan.changes:
         steps += [{"step": Step.STOP.value, "plugin": change.name}] if change.before is not None else []

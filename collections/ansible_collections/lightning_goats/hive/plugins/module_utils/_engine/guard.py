@@ -13,10 +13,12 @@ from . import channels as ch
 from .builtins import BUILTIN
 from .drain import budget, refusal, worst_for
 from .errors import HiveError
+from .journal import Quarantine
 from .machine import Machine, PluginList
-from .observe import active_stack, database_path, free_bytes, is_read_only, options_of
+from .observe import active_stack, database_path, free_bytes, is_read_only, options_of, strangers
 from .options import Memory, Past, members, recalled, remember, unsettable
 from .processes import Identity
+from .quarantine import disabled_paths, refuse
 from .request import Request
 from .stacks import (
     Plan,
@@ -44,6 +46,7 @@ class Look:
         unhealthy: names of our running plugins that do not report ok or degraded.
         unowned: options in the configuration that belong to no loaded plugin at this moment.
         argv: how lightningd was started.
+        quarantine: what the journal says is quarantined.
     """
 
     who: Identity
@@ -57,13 +60,14 @@ class Look:
     stack: Stack
     unhealthy: set[str] = field(default_factory=set)
     unowned: set[str] = field(default_factory=set)
+    quarantine: Quarantine = field(default_factory=dict)
 
     @property
     def channel_states(self) -> dict[str, str]:
         return {ch.key_of(channel): channel["state"] for channel in self.channels}
 
 
-def look(machine: Machine, ready_seconds: float) -> Look:
+def look(machine: Machine, ready_seconds: float, quarantine: Quarantine | None = None) -> Look:
     """Look at a node once.
 
     Raises:
@@ -75,7 +79,7 @@ def look(machine: Machine, ready_seconds: float) -> Look:
     if who is None:
         raise HiveError(
             f"lightningd of {machine.node.name} answers but its process cannot be found; run on its machine, or "
-            "as root (hive_become)",
+            "as root (ansible_become)",
             "no-process",
         )
     listed = machine.wait_ready(ready_seconds)
@@ -92,6 +96,7 @@ def look(machine: Machine, ready_seconds: float) -> Look:
         channels=ch.channel_facts(machine.rpc.call("listpeerchannels")["channels"]),
         by_entry=by_entry,
         stack=active_stack(by_entry, active, options),
+        quarantine=quarantine or {},
     )
     result.unowned = configured_names(machine, result.argv) - set(result.configs)
     for path, slot in by_entry.items():
@@ -120,7 +125,9 @@ class Guard:
         self.manifests = manifests
 
     def stack(self) -> None:
-        """Refuse a stack that cannot stand by itself."""
+        """Refuse a stack that cannot stand by itself, or with which lightningd died."""
+        if not self.request.lift_quarantine:
+            refuse(self.seen.quarantine, self.target, self.node)
         for item in active_items(self.target):
             check_options(item, self.manifests[item["digest"]])
         check_matrix(self.target, self.manifests)
@@ -129,18 +136,8 @@ class Guard:
     def lightningd(self) -> None:
         """Refuse the wrong node, the wrong network, an old lightningd, one that is behind the chain."""
         info, node = self.seen.info, self.node
-        if node.node_id and info["id"] != node.node_id:
-            raise HiveError(
-                f"{node.name} answers as node {info['id']}, the inventory expects {node.node_id}; correct "
-                "hive_node_id or hive_lightning_dir",
-                "wrong-node",
-            )
-        network = "bitcoin" if node.network == "mainnet" else node.network
-        if info["network"] != network:
-            raise HiveError(
-                f"{node.name} runs on {info['network']}, the inventory says {node.network}; correct hive_network",
-                "wrong-network",
-            )
+        for code, message in strangers(node, info):
+            raise HiveError(message, code)
         behind = [
             str(value) for key, value in info.items() if key in ("warning_bitcoind_sync", "warning_lightningd_sync")
         ]
@@ -350,7 +347,8 @@ def config_files(machine: Machine, seen: Look, target: Stack, manifests: Manifes
     if not running:
         return ConfigFiles(None, _config.drop_include(top), persisted, cleared)
     entries = {item["name"]: find_slot(node, item["name"], item["digest"]).inside(node) for item in running}
-    include = _config.render(target, entries, option_kinds(manifests, target))
+    disabled = disabled_paths(seen.quarantine, target)
+    include = _config.render(target, entries, option_kinds(manifests, target), disabled)
     return ConfigFiles(include, _config.add_include(top), persisted, cleared)
 
 
@@ -359,7 +357,8 @@ def configured_names(machine: Machine, argv: list[str]) -> set[str]:
     node = machine.node
     lines = _config.all_lines(node.config_file, node.network_dir, bool(_config.explicit_conf(argv)), {})
     names = {line.key for line in lines if line.key and not _config.include_target(line.text)}
-    return names | {word[2:].partition("=")[0] for word in argv if word.startswith("--")}
+    names |= {word[2:].partition("=")[0] for word in argv if word.startswith("--")}
+    return names - set(_config.LOADERS)
 
 
 def check(guard: Guard, plan: Plan, files: ConfigFiles, past: Past) -> list[str]:

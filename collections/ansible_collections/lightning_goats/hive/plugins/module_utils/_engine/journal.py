@@ -10,13 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .clock import boot, uptime
 from .errors import HiveError
 from .files import Owner, canonical, disk_error, make_dir, sync_dir, write_atomic
+from .processes import TICKS, Identity
 
 GENESIS = "0" * 64
 
 Entry = dict[str, Any]
 Stack = list[dict[str, Any]]
+Quarantine = dict[str, dict[str, Any]]
 
 
 def entry_hash(entry: Entry) -> str:
@@ -56,6 +59,8 @@ class State:
         watermarks: per plugin the newest release time that was accepted.
         orphans: per life of lightningd ("pid-start"), the configured options of plugins that were stopped in it.
         data_changed_at: time of the newest confirmed switch that changed a database schema or moved rows.
+        quarantine: by digest, releases with which lightningd died: plugin, version, digest, path, fallback (digest of
+            the plugin's release that runs instead, "" for none), reason, since (unix time).
     """
 
     stable: Stack | None = None
@@ -65,6 +70,7 @@ class State:
     watermarks: dict[str, int] = field(default_factory=dict)
     orphans: dict[str, set[str]] = field(default_factory=dict)
     data_changed_at: float = 0.0
+    quarantine: Quarantine = field(default_factory=dict)
     head: str = GENESIS
     length: int = 0
 
@@ -114,6 +120,8 @@ class Journal:
             "event": event,
             "data": data,
             "prev": self.head,
+            # The wall clock is for people, and anybody can set it; this one tells what came before what.
+            "up": [boot(), round(uptime(), 3)],
         }
         entry["hash"] = entry_hash(entry)
         self._write(canonical(entry) + b"\n")
@@ -211,6 +219,9 @@ def fold(entries: list[Entry]) -> State:
         elif event == "accepted":
             name = data["name"]
             state.watermarks[name] = max(state.watermarks.get(name, 0), int(data["released_at"]))
+        elif event == "quarantined":
+            for item in data["plugins"]:
+                state.quarantine[str(item["digest"])] = {**item, "since": float(entry["time"])}
         elif event == "restored":
             state.data_changed_at = max(state.data_changed_at, float(entry["time"]))
         if event == "intent" and data.get("configured"):
@@ -223,11 +234,33 @@ def fold(entries: list[Entry]) -> State:
     return state
 
 
-def stacks_at(entries: list[Entry], when: float) -> list[Stack]:
-    """Return the stacks whose configuration stood on disk at a time: the stable one, or both of an open switch."""
-    state = fold([entry for entry in entries if float(entry["time"]) <= when])
+def still_held(quarantine: Quarantine, stack: Stack) -> Quarantine:
+    """Return what stays quarantined once a stack is confirmed.
+
+    A release is free when its plugin runs another one than when lightningd died, and when all plugins are gone.
+    """
+    running = {item["name"]: item["digest"] for item in stack if item["enabled"]}
+    return {
+        digest: entry
+        for digest, entry in quarantine.items()
+        if running and running.get(entry["plugin"], "") == entry["fallback"]
+    }
+
+
+def written_before(entry: Entry, who: Identity) -> bool:
+    """Whether an entry was written before a process of this start of the machine was started."""
+    if "up" not in entry:
+        return float(entry["time"]) <= who.started_at
+    name, seconds = entry["up"]
+    return bool(name != boot() or seconds <= who.started / TICKS)
+
+
+def stacks_at(entries: list[Entry], who: Identity) -> list[Stack]:
+    """Return the stacks whose configuration stood on disk when a process started: the stable, or both of a switch."""
+    state = fold([entry for entry in entries if written_before(entry, who)])
     if state.transaction is not None:
-        return [state.transaction.target, state.transaction.previous]
+        back = any(entry["event"] == "configuration-restored" for entry in state.transaction.entries)
+        return [state.transaction.previous] if back else [state.transaction.target, state.transaction.previous]
     return [] if state.stable is None else [state.stable]
 
 
@@ -243,6 +276,7 @@ def _fold_transaction(state: State, txn: Transaction, entry: Entry) -> None:
         if state.stable != txn.target:
             state.previous = state.stable if state.stable is not None else txn.previous
         state.stable = txn.target
+        state.quarantine = still_held(state.quarantine, txn.target)
         if txn.data.get("changes_data"):
             state.data_changed_at = float(entry["time"])
         txn.phase = "confirmed"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from .drain import STOP_SECONDS, drain, restart_seconds
 from .errors import HiveError, NodeDownError
 from .machine import Machine
@@ -9,6 +11,11 @@ from .processes import alive
 from .record import Record
 from .request import Timeouts
 from .steps import Step
+
+START_TRIES = 4
+RETRY_SECONDS = 0.5
+# Between the end of one start and the next by somebody else it is not there; only this long is counted as gone.
+GONE_SECONDS = 0.5
 
 
 class Lightningd:
@@ -64,15 +71,49 @@ class Lightningd:
             outcome.update(pid=now.pid if now else 0, started=now.started if now else 0)
 
     def revive(self) -> None:
-        """Start it with the configuration in place, unless it runs, and wait until all its plugins are active."""
+        """Start it with the configuration in place, unless it runs, and wait until all its plugins are active.
+
+        Something else may start it at the same moment (systemd by `Restart=`, a container by its policy), with the
+        configuration as it was a moment ago, and it may die of that once more. So this goes on until it stays up.
+
+        Raises:
+            HiveError: it does not come up; with the reason of the last try.
+        """
         self.machine.rpc.close()
-        if not alive(self.machine.identity()):
-            self.machine.runtime.start_lightningd(self.record.argv, self.timeouts.ready)
-            self.restarts += 1
-        if not self.machine.wait_answer(self.timeouts.ready):
-            raise HiveError(
-                f"lightningd of {self.machine.node.name} was started but does not answer within "
-                f"{self.timeouts.ready:g} s; look at its log",
-                "lightningd-down",
-            )
-        self.machine.wait_ready(self.timeouts.ready)
+        deadline = time.monotonic() + self.timeouts.ready
+        for attempt in range(START_TRIES):
+            failed: HiveError | None = None
+            if not alive(self.machine.identity()):
+                try:
+                    self.machine.runtime.start_lightningd(self.record.argv, self.timeouts.ready)
+                except HiveError as error:
+                    failed = error
+            if failed is None and self._comes_up(deadline):
+                self.restarts += 1
+                return
+            if time.monotonic() >= deadline or attempt == START_TRIES - 1:
+                raise failed or HiveError(
+                    f"lightningd of {self.machine.node.name} was started but does not answer within "
+                    f"{self.timeouts.ready:g} s; look at its log",
+                    "lightningd-down",
+                )
+            time.sleep(RETRY_SECONDS)
+
+    def _comes_up(self, deadline: float) -> bool:
+        """Wait until it answers and all its plugins are active; False as soon as it is seen to be gone."""
+        gone_since = 0.0
+        while time.monotonic() < deadline:
+            if self.machine.answers(1.0):
+                try:
+                    self.machine.wait_ready(max(1.0, deadline - time.monotonic()))
+                except NodeDownError:
+                    return False
+                return True
+            if alive(self.machine.identity()):
+                gone_since = 0.0
+            elif not gone_since:
+                gone_since = time.monotonic()
+            elif time.monotonic() - gone_since > GONE_SECONDS:
+                return False
+            time.sleep(0.05)
+        return False

@@ -68,7 +68,7 @@ def past_of(entries: list[Entry], who: Identity | None) -> Past:
     if who is None:
         return Past()
     boot: dict[str, Any] = {}
-    for stack in stacks_at(entries, who.started_at):
+    for stack in stacks_at(entries, who):
         for item in stack:
             for name, value in item["options"].items() if item["enabled"] else ():
                 boot[name] = value if boot.get(name, value) == value else UNKNOWN

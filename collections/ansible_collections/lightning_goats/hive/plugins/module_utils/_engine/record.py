@@ -19,6 +19,17 @@ from .steps import Step, failpoint
 TOUCHING = {Step.STOP, Step.START, Step.CLEAR, Step.WRITE, Step.RESTART, Step.DATA}
 
 
+def identities(txn: Transaction) -> set[Identity]:
+    """Return every lightningd that a transaction knows of: the one it began with, and those it started itself."""
+    facts = txn.data["lightningd"]
+    known = {Identity(int(facts["pid"]), int(facts["started"]))}
+    for entry in txn.entries:
+        data = entry["data"]
+        if entry["event"] == "done" and data.get("step") in (Step.RESTART.value, Step.QUARANTINE.value):
+            known.add(Identity(int(data["pid"]), int(data["started"])))
+    return known
+
+
 class Record:
     """The written side of a transaction."""
 

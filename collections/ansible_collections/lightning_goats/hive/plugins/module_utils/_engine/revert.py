@@ -14,7 +14,8 @@ from .machine import Machine
 from .plugins import Plugins
 from .processes import alive
 from .proof import Proof
-from .record import Record
+from .quarantine import crash_log, disabled_paths, suspects
+from .record import Record, identities
 from .request import Timeouts
 from .reserve import spend_reserve
 from .stacks import active_items, by_name, option_kinds
@@ -74,10 +75,8 @@ class Revert:
     def _regain(self, manifests: Manifests) -> Look:
         """Get an answering lightningd: started again without the new plugins, or rid of plugins that hold it up."""
         who = self.machine.identity()
-        if not alive(who):
-            self._quarantine(manifests)
-        elif self.lightningd.replaced:
-            self.lightningd.restarts += 1
+        if not alive(who) or who not in identities(self.txn):
+            return self._resurrect(manifests)
         try:
             return self._look()
         except RpcTimeoutError:
@@ -90,8 +89,7 @@ class Revert:
             return self._look()
         except NodeDownError:
             self.machine.wait_gone(who, 5.0)
-            self._quarantine(manifests)
-            return self._look()
+            return self._resurrect(manifests)
 
     def _look(self) -> Look:
         """Look at the node, after ending plugins of this switch that are stuck half-way."""
@@ -103,20 +101,43 @@ class Revert:
                     self.machine.end_plugin(self.node.to_inside(slot), self.machine.identity())
         return look(self.machine, self.timeouts.ready)
 
-    def _quarantine(self, manifests: Manifests) -> None:
-        """Start a dead lightningd with the previous stack and without what came with this switch."""
-        files = self._previous_files(manifests)
-        install_include(self.machine, files)
-        self._restore_setconfig()
-        try:
-            self.lightningd.revive()
-        except HiveError as error:
-            # The node matters more than our plugins: without any of them it must come up.
-            install_include(self.machine, ConfigFiles(None, _config.drop_include(files.top), None, {}))
-            self.lightningd.revive()
-            raise HiveError(
-                f"{error.message}; it was started without any of our plugins instead", error.code
-            ) from error
+    def _resurrect(self, manifests: Manifests) -> Look:
+        """Bring back a lightningd that died, without what came with this switch, whoever else starts it as well.
+
+        The configuration comes first: systemd, or a container's policy, may start lightningd at any moment.
+        """
+        log = crash_log(self.node.network_dir, self.txn)
+        with self.record.step(Step.QUARANTINE, crash_log=log) as outcome:
+            held = self.record.journal.state().quarantine
+            found = suspects(self.txn, self.node, held)
+            if found:
+                self.record.note("quarantined", {"plugins": found, "crash_log": log})
+            files = self._previous_files(manifests)
+            install_include(self.machine, files)
+            self._restore_setconfig()
+            # Whichever lightningd is started after this line has read the previous stack and nothing else.
+            self.record.note("configuration-restored", {})
+            try:
+                self.lightningd.revive()
+            except HiveError as error:
+                self._start_bare(files, manifests)
+                raise HiveError(
+                    f"{error.message}; it was started without any of our plugins instead", error.code
+                ) from error
+            now = self.machine.identity()
+            outcome.update(pid=now.pid if now else 0, started=now.started if now else 0)
+        return self._look()
+
+    def _start_bare(self, files: ConfigFiles, manifests: Manifests) -> None:
+        """Start lightningd without any plugin of ours: the node matters more, so without them it must come up."""
+        install_include(self.machine, ConfigFiles(None, _config.drop_include(files.top), None, {}))
+        explicit = bool(_config.explicit_conf(self.record.argv))
+        path = _config.setconfig_file(self.node.config_file, self.node.network_dir, explicit)
+        text = _config.read_config(path, {})
+        if text is not None:
+            names = {option["name"] for manifest in manifests.values() for option in manifest["options"]}
+            replace(path, _config.clear_options(text, names)[0], self.machine)
+        self.lightningd.revive()
 
     def _previous_files(self, manifests: Manifests) -> ConfigFiles:
         top = _config.read_config(self.node.config_file, {}) or ""
@@ -126,9 +147,9 @@ class Revert:
         entries = {
             item["name"]: find_slot(self.node, item["name"], item["digest"]).inside(self.node) for item in previous
         }
-        return ConfigFiles(
-            _config.render(previous, entries, option_kinds(manifests, previous)), _config.add_include(top), None, {}
-        )
+        disabled = disabled_paths(self.record.journal.state().quarantine, self.txn.previous)
+        include = _config.render(previous, entries, option_kinds(manifests, previous), disabled)
+        return ConfigFiles(include, _config.add_include(top), None, {})
 
     def _restore_setconfig(self) -> None:
         facts = self.record.baseline()

@@ -11,6 +11,7 @@ from .._slots import find_slot, list_slots
 from . import channels as ch
 from . import deadman
 from .bundle import engine_archive
+from .clock import boot
 from .drain import drain, worst_for
 from .errors import HiveError, NodeDownError
 from .files import canonical, disk_error
@@ -178,7 +179,7 @@ class Switch:
             if taken_up is not None:
                 return taken_up
         try:
-            seen = look(self.machine, request.timeouts.ready)
+            seen = look(self.machine, request.timeouts.ready, self.state.quarantine)
             self.before = seen.stack
             manifests = self.manifests(target if not request.check_mode else [], seen.stack)
             if request.check_mode:
@@ -202,7 +203,9 @@ class Switch:
             return seen
         seconds, margin = worst_for(request, max(len(target), len(seen.stack))), request.htlc_margin_blocks
         self.drained = drain(self.machine, seconds, request.htlc_wait_seconds, False, margin)
-        return look(self.machine, request.timeouts.ready) if self.drained["waited_seconds"] else seen
+        if not self.drained["waited_seconds"]:
+            return seen
+        return look(self.machine, request.timeouts.ready, self.state.quarantine)
 
     def _take_node(self) -> None:
         """Take the node for this rollout, or say who has it."""
@@ -250,7 +253,7 @@ class Switch:
         if txn.phase in ("open", "switched") and mine:
             session.record.note("resumed", {"phase": txn.phase})
             try:
-                seen = look(self.machine, self.request.timeouts.ready)
+                seen = look(self.machine, self.request.timeouts.ready, self.state.quarantine)
             except HiveError as error:
                 raise self._undo(error, manifests) from error
             return self._forward(seen, manifests)
@@ -292,7 +295,12 @@ class Switch:
             "deadman_seconds": self.request.deadman_seconds,
             "owner": self.request.owner,
             "changes_data": changes_data(previous, target, manifests),
-            "lightningd": {"pid": seen.who.pid, "started": seen.who.started, "version": seen.info["version"]},
+            "lightningd": {
+                "pid": seen.who.pid,
+                "started": seen.who.started,
+                "boot": boot(),
+                "version": seen.info["version"],
+            },
             "engine": engine_archive()[1],
             "pid": os.getpid(),
         }
@@ -302,7 +310,12 @@ class Switch:
         running = [slot for path, slot in seen.by_entry.items() if path in seen.listed]
         mine = {method for slot in running for method in slot.manifest["rpc_methods"]}
         session.record.keep_baseline(
-            {"argv": seen.argv, "channels": seen.channel_states, "other_methods": sorted(seen.methods - mine)}
+            {
+                "argv": seen.argv,
+                "channels": seen.channel_states,
+                "other_methods": sorted(seen.methods - mine),
+                "marks": [mark["time"] for mark in self.machine.log_marks()],
+            }
         )
         session.record.note("begin", data)
 
@@ -352,7 +365,7 @@ class Switch:
         if txn.rollout != request.rollout:
             raise HiveError(
                 f"{self.node.name} waits for rollout {txn.rollout}, not for {request.rollout}; "
-                f"confirm with -e hive_rollout={txn.rollout}",
+                "run confirm.yml, which confirms the one that is open",
                 "other-rollout",
             )
         session = self.session = Session(self.machine, self.journal, txn, request.timeouts)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.clock import uptime
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.errors import HiveError
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.files import Owner
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.journal import Journal, parse, stacks_at
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.processes import TICKS, Identity
 
 ME = Owner(os.geteuid(), os.getegid())
 OLD = [{"name": "p", "version": "1", "digest": "a", "enabled": True, "options": {}}]
@@ -18,6 +21,11 @@ NEW = [{"name": "p", "version": "2", "digest": "b", "enabled": True, "options": 
 
 def begin(journal: Journal, txn: str, target: list[dict[str, Any]], previous: list[dict[str, Any]]) -> None:
     journal.append("begin", {"target": target, "previous": previous}, txn, "r1")
+
+
+def started(seconds: float) -> Identity:
+    """A process that was started so many seconds after the machine was."""
+    return Identity(1, int(seconds * TICKS))
 
 
 @pytest.fixture
@@ -103,5 +111,60 @@ def test_both_sides_of_an_open_switch_may_have_been_read_at_a_start(journal: Jou
     begin(journal, "t1", OLD, [])
     journal.append("confirmed", {}, "t1", "r1")
     begin(journal, "t2", NEW, OLD)
-    assert stacks_at(journal.entries, journal.entries[-1]["time"] + 1) == [NEW, OLD]
-    assert stacks_at(journal.entries, 0.0) == []
+    assert stacks_at(journal.entries, started(uptime() + 1)) == [NEW, OLD]
+    assert stacks_at(journal.entries, started(0.0)) == []
+
+
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+def test_what_stood_on_disk_at_a_start_does_not_depend_on_the_clock(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    begin(journal, "t1", OLD, [])
+    journal.append("confirmed", {}, "t1", "r1")
+    later = started(uptime() + 1)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + hours * 3600)
+    begin(journal, "t2", NEW, OLD)
+    journal.entries[-1]["up"][1] += 5
+    assert stacks_at(journal.entries, later) == [OLD]
+
+
+def test_entries_of_an_earlier_start_of_the_machine_come_before_everything(journal: Journal) -> None:
+    begin(journal, "t1", OLD, [])
+    journal.append("confirmed", {}, "t1", "r1")
+    for entry in journal.entries:
+        entry["up"] = ["an-earlier-one", 10_000_000.0]
+    assert stacks_at(journal.entries, started(5.0)) == [OLD]
+
+
+def test_entries_without_a_boot_clock_go_by_their_time(journal: Journal) -> None:
+    begin(journal, "t1", OLD, [])
+    journal.append("confirmed", {}, "t1", "r1")
+    for entry in journal.entries:
+        del entry["up"]
+    assert stacks_at(journal.entries, started(uptime() + 1)) == [OLD]
+    assert stacks_at(journal.entries, started(0.0)) == []
+
+
+QUARANTINED = {"plugin": "p", "version": "2", "digest": "d2", "path": "/p2", "fallback": "d1", "reason": "it died"}
+
+
+@pytest.mark.parametrize(
+    ("running", "held"),
+    [
+        ([{"name": "p", "digest": "d1", "enabled": True}], True),
+        ([{"name": "p", "digest": "d2", "enabled": True}], False),
+        ([{"name": "p", "digest": "d3", "enabled": True}], False),
+        ([{"name": "p", "digest": "d1", "enabled": False}, {"name": "q", "digest": "x", "enabled": True}], False),
+        ([{"name": "p", "digest": "d1", "enabled": True}, {"name": "q", "digest": "x", "enabled": True}], True),
+        ([], False),
+    ],
+)
+def test_a_quarantine_ends_with_the_next_good_switch_of_that_plugin(
+    journal: Journal, running: list[dict[str, Any]], held: bool
+) -> None:
+    journal.append("quarantined", {"plugins": [QUARANTINED]})
+    assert set(journal.state().quarantine) == {"d2"}
+    begin(journal, "t1", running, OLD)
+    journal.append("confirmed", {}, "t1", "r1")
+    assert (set(journal.state().quarantine) == {"d2"}) is held

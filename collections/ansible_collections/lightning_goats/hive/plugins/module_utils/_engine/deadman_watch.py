@@ -1,0 +1,90 @@
+"""What the dead-man does while it waits: look at its clock, at lightningd, and whether it is still wanted."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from . import deadman
+from .errors import HiveError
+from .journal import Journal
+from .lock import engine_lock
+from .machine import Machine
+from .node import Node
+from .processes import Identity, alive
+from .record import identities
+from .request import Request
+from .switch import Switch
+
+LOOK_SECONDS = 0.25
+TRIES = 5
+PAUSE_SECONDS = 5.0
+DIED = "lightningd died before the switch was confirmed"
+
+
+def watch(node: Node, txn: str, token: str) -> int:
+    """Be the dead-man: wait, then undo the transaction if it is open; try again on failure.
+
+    Returns:
+        0 when there is nothing left to do.
+    """
+    facts = deadman.announce(node, token)
+    if facts is None:
+        return 0
+    reason = wait(node, txn, token, facts)
+    for attempt in range(TRIES if reason else 0):
+        if not still_open(node, txn):
+            break
+        try:
+            Switch(node, Request(state="reverted", rollout="")).reverted_by("dead-man", reason, only=txn)
+        except HiveError as error:
+            sys.stderr.write(f"hive-engine: try {attempt + 1}: {error.message}\n")
+            time.sleep(PAUSE_SECONDS)
+        else:
+            return 0
+    if still_open(node, txn) and reason:
+        return 1
+    if deadman.mine(node, token) is not None:
+        deadman.disarm(node)
+    return 0
+
+
+def wait(node: Node, txn: str, token: str, facts: dict[str, Any]) -> str:
+    """Wait until the switch has to be undone and return why; "" when this dead-man is not needed any more."""
+    machine = Machine(node, 5.0)
+    who = machine.identity()
+    while True:
+        if deadman.mine(node, token) is None:
+            return ""
+        if deadman.left(facts) <= 0:
+            return str(facts.get("reason", deadman.UNCONFIRMED))
+        if who is not None and not alive(who):
+            who, died = look_after(node, txn, machine)
+            if died:
+                return DIED
+        time.sleep(min(LOOK_SECONDS, max(0.01, deadman.left(facts))))
+
+
+def look_after(node: Node, txn: str, machine: Machine) -> tuple[Identity | None, bool]:
+    """Return who lightningd is now that it is not who it was, and whether that is nobody's plan.
+
+    While an engine is at work on the node, it is that engine's business; this one looks again.
+    """
+    try:
+        with engine_lock(node, 0.0):
+            found = Journal(node.journal_file, node.keeper).state().transaction
+            if found is None or found.id != txn:
+                return None, False
+            now = machine.identity()
+            return now, now is None or now not in identities(found)
+    except HiveError as error:
+        if error.code != "busy":
+            raise
+        return Identity(0, 0), False
+
+
+def still_open(node: Node, txn: str) -> bool:
+    """Whether the transaction has neither been confirmed nor undone."""
+    found = Journal(node.journal_file, node.keeper).state().transaction
+    return found is not None and found.id == txn
