@@ -1,44 +1,66 @@
-"""What every scenario's tests look at: the two nodes, from where lightningd runs and with nothing of the engine."""
+"""What every scenario's tests look at: the nodes, from where lightningd runs and with nothing of the engine."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import shlex
-from dataclasses import dataclass
+from collections.abc import Generator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import testinfra
 from testinfra.host import Host
+from waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[1]
+STATE = ROOT / "var/molecule"
+SUFFIX = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
+ASSERTED = pytest.StashKey[int]()
 
 READ_ONLY_QUERY = """
 import json, sqlite3, sys
 database = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True)
 print(json.dumps(database.execute(sys.argv[2]).fetchall()))
 """
+# What an operator's rows are read with, by plugin: its database, and a query.
+ROWS = {
+    "cl-hive-comms": ("cl_hive_comms.db", "SELECT alias, advisor_id, created_at FROM comms_aliases ORDER BY alias"),
+    "cl-hive-archon": ("cl_hive_archon.db", "SELECT did, label, created_at FROM archon_identity"),
+    "cl-hive": ("cl_hive.db", "SELECT peer_id, tier, joined_at FROM hive_members ORDER BY peer_id"),
+    "hive-fixture": ("hive_fixture.db", "SELECT version, at FROM fixture_starts ORDER BY rowid"),
+}
+HEALTH = {"cl-hive-comms": "hive-comms-health", "cl-hive-archon": "hive-archon-health", "cl-hive": "hive-health"}
+
+
+def machine(name: str) -> str:
+    """The name of a node's machine or container."""
+    return f"hive-molecule-{name}-{SUFFIX}"
 
 
 @dataclass(frozen=True)
 class Node:
-    """One node.
+    """One node, by machines/fleet's words.
 
     Attributes:
-        inside: where lightningd runs: the machine, or the container.
         outside: where the engine runs: the machine, or the container's host.
-        pid_file: as seen inside.
+        inside: where lightningd runs: the machine, or the container; as lightningd's user.
+        lightning_dir, config_file, slots_dir, pid_file: as seen inside.
         state_dir: the engine's directory as seen outside.
-        slots_dir: the slots as lightningd sees them.
+        service: lightningd's unit; empty in a container.
     """
 
     name: str
-    inside: Host
-    outside: Host
-    pid_file: str
+    lightning_dir: str
+    config_file: str
     state_dir: str
-    slots_dir: str = "/var/lib/hive/slots"
-    lightning_dir: str = "/var/lib/lightning"
+    slots_dir: str
+    pid_file: str
+    service: str
+    inside: Host = field(repr=False)
+    outside: Host = field(repr=False)
 
     def output(self, *argv: str) -> str:
         """What a command prints where lightningd runs."""
@@ -46,12 +68,22 @@ class Node:
 
     def rpc(self, method: str, *params: str) -> Any:
         """The result of one call."""
-        cli = ("lightning-cli", f"--lightning-dir={self.lightning_dir}", "--network=regtest", "-N", "none")
-        return json.loads(self.output(f"/opt/cln/bin/{cli[0]}", *cli[1:], method, *params))
+        return json.loads(self.output(*self._cli, method, *params))
+
+    def rpc_error(self, method: str, *params: str) -> str:
+        """What a call that must fail answers."""
+        done = self.inside.run(shlex.join([*self._cli, method, *params]))
+        assert done.rc != 0, done.stdout
+        return str(done.stdout + done.stderr)
+
+    @property
+    def _cli(self) -> tuple[str, ...]:
+        program = "/opt/cln/bin/lightning-cli"
+        return (program, f"--lightning-dir={self.lightning_dir}", "--network=regtest", "-N", "none")
 
     def as_lightningd(self, *argv: str) -> Any:
         """Run a command that sees the files as lightningd does, and return its result."""
-        if self.name == "dock":
+        if not self.service:
             return self.inside.run(shlex.join(argv))
         # The unit has a view of its own; docker exec and ssh do not share it.
         see = ("nsenter", f"--target={self.lightningd()['pid']}", "--mount", "--", "setpriv", "--reuid=lightning")
@@ -70,16 +102,58 @@ class Node:
         assert all(p["active"] for p in listed), listed
         return {path.rpartition("/")[2]: path for path in ours}
 
-    def rows(self, database: str, query: str) -> list[Any]:
-        """Rows of a plugin's database, read without being able to write."""
+    def versions(self) -> dict[str, str]:
+        """The version every hive plugin that runs says it has, all of them healthy."""
+        health = [self.rpc(method) for name, method in HEALTH.items() if name in self.plugins()]
+        assert all(answer["status"] == "ok" for answer in health), health
+        return {answer["plugin"]: answer["version"] for answer in health}
+
+    def gets_into_mode(self, method: str, mode: str) -> bool:
+        """Wait until a plugin has found the siblings that are there, and no other."""
+        return wait_until(
+            lambda: bool(self.rpc(method)["mode"] == mode), 30, f"{method} of {self.name} says {mode}", 0.3
+        )
+
+    def identities(self) -> dict[str, Any]:
+        """Who the three plugins say they are: must survive whatever is done to their code."""
+        return {
+            "nostr": self.rpc("hive-client-identity")["pubkey"],
+            "did": self.rpc("hive-archon-status")["identity"]["did"],
+            "hive": self.rpc("hive-status")["hive_id"],
+        }
+
+    def rows(self, *plugins: str) -> dict[str, list[Any]]:
+        """The operator's rows of these plugins, read without being able to write."""
+        return {name: self.query(*ROWS[name]) for name in plugins}
+
+    @staticmethod
+    def rows_of(plugin: str) -> tuple[str, str]:
+        """The database of a plugin, and a query for the operator's rows in it."""
+        return ROWS[plugin]
+
+    def query(self, database: str, query: str) -> list[Any]:
+        """What a query finds in a plugin's database."""
         path = f"{self.lightning_dir}/regtest/{database}"
         rows: list[Any] = json.loads(self.output("/usr/bin/python3", "-c", READ_ONLY_QUERY, path, query))
         return rows
 
     def journal(self) -> list[dict[str, Any]]:
-        """The engine's journal."""
-        lines = self.outside.file(f"{self.state_dir}/journal.jsonl").content_string.splitlines()
-        return [json.loads(line) for line in lines]
+        """The engine's journal; empty when there is none."""
+        file = self.outside.file(f"{self.state_dir}/journal.jsonl")
+        return [json.loads(line) for line in file.content_string.splitlines()] if file.exists else []
+
+    def backups(self) -> list[dict[str, Any]]:
+        """The manifests of the backup sets, oldest first."""
+        listed = self.outside.check_output(
+            f"for file in {self.state_dir}/backups/*/manifest.json; do cat $file; echo; done"
+        )
+        sets = [json.loads(line) for line in listed.splitlines() if line]
+        return sorted(sets, key=lambda found: float(found["created_at"]))
+
+    def config(self) -> str:
+        """The include that the engine manages; empty when there is none."""
+        file = self.inside.file(f"{self.config_file.rpartition('/')[0]}/hive.conf")
+        return str(file.content_string) if file.exists else ""
 
     def remember(self, name: str, value: Any) -> Any:
         """Keep a value for the tests of later steps."""
@@ -89,33 +163,80 @@ class Node:
         return value
 
     def remembered(self, name: str) -> Any:
-        """What an earlier step's tests kept."""
+        """What an earlier step, or its playbook, kept."""
         return json.loads(self._memory(name).read_text(encoding="utf-8"))
 
     def _memory(self, name: str) -> Path:
-        return Path(os.environ["HIVE_MOLECULE_DIR"]) / "memory" / f"{self.name}-{name}.json"
-
-    def config(self) -> str:
-        """The include that the engine manages; empty when there is none."""
-        file = self.inside.file(f"{self.lightning_dir}/hive.conf")
-        return file.content_string if file.exists else ""
+        return STATE / "nodes" / f"{self.name}-{name}.json"
 
 
-@pytest.fixture(params=["metal", "dock"])
-def node(request: pytest.FixtureRequest) -> Node:
-    if request.param == "metal":
-        machine = "hive-molecule-metal"
+def make_node(name: str) -> Node:
+    """The node of this name, with the places that machines/fleet gives it."""
+    inside = f"docker://lightning@{machine(name)}"
+    if name == "metal12":
         return Node(
-            name="metal",
-            inside=testinfra.get_host(f"docker://lightning@{machine}"),
-            outside=testinfra.get_host(f"docker://{machine}"),
-            pid_file="/run/lightningd/lightningd.pid",
+            name=name,
+            lightning_dir="/var/lib/lightningd",
+            config_file="/var/lib/lightningd/config",
             state_dir="/var/lib/hive",
+            slots_dir="/var/lib/hive/slots",
+            pid_file="/run/lightningd/lightningd.pid",
+            service="lightningd",
+            inside=testinfra.get_host(inside),
+            outside=testinfra.get_host(f"docker://{machine(name)}"),
+        )
+    if name == "metal13":
+        return Node(
+            name=name,
+            lightning_dir="/srv/lightning/node",
+            config_file="/srv/lightning/etc/node.conf",
+            state_dir="/opt/rollout/state",
+            slots_dir="/opt/rollout/state/slots",
+            pid_file="/srv/lightning/node/lightningd-regtest.pid",
+            service="cln",
+            inside=testinfra.get_host(inside),
+            outside=testinfra.get_host(f"docker://{machine(name)}"),
         )
     return Node(
-        name="dock",
-        inside=testinfra.get_host("docker://hive-molecule-dock"),
+        name=name,
+        lightning_dir="/data/lightning/regtest",
+        config_file="/data/lightning/regtest/config",
+        state_dir=f"{STATE}/nodes/dock/hive",
+        slots_dir="/var/lib/hive/slots",
+        pid_file="/data/lightning/regtest/lightningd-regtest.pid",
+        service="",
+        inside=testinfra.get_host(inside),
         outside=testinfra.get_host("local://"),
-        pid_file="/var/lib/lightning/lightningd-regtest.pid",
-        state_dir=f"{os.environ['HIVE_MOLECULE_DIR']}/dock/hive",
     )
+
+
+@pytest.fixture(params=["metal12", "metal13", "dock"])
+def node(request: pytest.FixtureRequest) -> Node:
+    """Each node in turn."""
+    return make_node(request.param)
+
+
+@pytest.fixture(params=["metal12", "metal13"])
+def metal(request: pytest.FixtureRequest) -> Node:
+    """Each node that systemd runs, in turn."""
+    return make_node(request.param)
+
+
+@pytest.fixture
+def dock() -> Node:
+    """The node in a container."""
+    return make_node("dock")
+
+
+def pytest_assertion_pass(item: pytest.Item, lineno: int, orig: str, expl: str) -> None:
+    """Count what a test found true."""
+    item.stash[ASSERTED] = item.stash.get(ASSERTED, 0) + 1
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Fail a test that passed without one assertion."""
+    result = yield
+    if not pyfuncitem.stash.get(ASSERTED, 0):
+        pytest.fail(f"{pyfuncitem.name} asserted nothing", pytrace=False)
+    return result

@@ -14,8 +14,18 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENARIOS = sorted(p.parent.name for p in (ROOT / "molecule").glob("*/molecule.yml") if p.parent.name != "default")
+DEFAULT_SEQUENCE = yaml.safe_load((ROOT / ".config/molecule/config.yml").read_text(encoding="utf-8"))["scenario"][
+    "test_sequence"
+]
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.xdist_group("machines")]
+on_machines = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.xdist_group("machines")]
+
+
+def steps_of(scenario: str) -> list[str]:
+    """The test sequence of a scenario, its own or the common one."""
+    settings = yaml.safe_load((ROOT / "molecule" / scenario / "molecule.yml").read_text(encoding="utf-8")) or {}
+    steps: list[str] = settings.get("scenario", {}).get("test_sequence", DEFAULT_SEQUENCE)
+    return steps
 
 
 def molecule(*arguments: str) -> str:
@@ -47,18 +57,44 @@ def machines() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("machines")
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", [pytest.param(name, marks=on_machines) for name in SCENARIOS])
 def test_scenario(scenario: str) -> None:
     output = molecule("test", "--scenario-name", scenario, "--destroy=never", "--no-command-borders")
     # molecule goes on without a playbook that it does not find.
     assert "Executed: Missing" not in output, output
-    # It takes a scenario without tests for a good one, so count: every verify step ran some, and all passed.
-    sequence = yaml.safe_load((ROOT / "molecule" / scenario / "molecule.yml").read_text(encoding="utf-8"))
-    steps = sequence["scenario"]["test_sequence"]
+    # It takes a scenario without tests for a good one, so count: every verify step ran some, and all passed. That each
+    # of them asserted something, molecule/conftest.py sees to.
     verified = re.findall(r"=+ (\d+) passed in ", output)
-    assert len(verified) == sum(step.split()[0] == "verify" for step in steps) > 0, output
+    assert len(verified) == sum(step.split()[0] == "verify" for step in steps_of(scenario)) > 0, output
     assert all(int(count) > 0 for count in verified), output
 
 
-def test_there_is_a_flow_for_both_runtimes() -> None:
-    assert "flow_lifecycle" in SCENARIOS
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_scenario_leaves_no_step_out(scenario: str) -> None:
+    steps = [step.split()[0] for step in steps_of(scenario)]
+    assert steps[0] == "cleanup"
+    assert [step for step in steps if step in ("check", "converge", "idempotence")] == [
+        "check",
+        "converge",
+        "idempotence",
+    ]
+    assert steps[-1] == "verify", "what the last step did is looked at"
+
+
+@pytest.mark.parametrize("scenario", [name for name in SCENARIOS if name.startswith("role_")])
+def test_the_alternative_gives_every_variable_of_the_role(scenario: str) -> None:
+    """Defaults and other values: each variable of the role is given somewhere in its scenario."""
+    spec = yaml.safe_load((ROOT / f"roles/hive_{scenario[5:]}/meta/argument_specs.yml").read_text(encoding="utf-8"))
+    given = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "molecule" / scenario).glob("*.yml")))
+    assert [name for name in spec["argument_specs"]["main"]["options"] if f" {name}:" not in given] == []
+
+
+def test_all_that_is_promised_is_there() -> None:
+    """Every role that can stand alone, every flow, and every supported and refused stack."""
+    alone = {"stage", "switch", "backup", "restore", "rollback", "probe", "preflight", "node"}
+    flows = {"install", "upgrade", "rollback", "uninstall", "faults"}
+    stacks = {"comms", "comms_archon", "comms_hive", "full", "monolith"}
+    promised = (
+        {f"role_{name}" for name in alone} | {f"flow_{name}" for name in flows} | {f"matrix_{name}" for name in stacks}
+    )
+    assert promised | {"refuse_archon_alone"} <= set(SCENARIOS)

@@ -1,0 +1,37 @@
+"""All three."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MODES = {"hive-client-status": "full", "hive-archon-status": "with-comms", "hive-status": "full"}
+VERSIONS = {"cl-hive-comms": "0.1.0", "cl-hive-archon": "0.1.0", "cl-hive": "0.1.0"}
+
+
+def test_these_plugins_run_and_no_other(node: Any) -> None:
+    assert node.remember("versions", node.versions()) == VERSIONS
+    assert set(node.plugins()) == set(VERSIONS)
+
+
+def test_each_knows_who_is_beside_it(node: Any) -> None:
+    for method, mode in node.remember("modes", MODES).items():
+        assert node.gets_into_mode(method, mode)
+
+
+def test_its_option_is_in_force(node: Any) -> None:
+    assert "hive-max-members=7" in node.config().splitlines()
+    assert node.rpc("hive-status")["limits"]["max_members"] == 7
+
+
+def test_the_policy_of_the_stack_is_in_force(node: Any) -> None:
+    assert node.rpc("hive-client-policy")["policy"]["preset"] == "moderate"
+
+
+def test_an_operator_uses_it(node: Any) -> None:
+    node.rpc("hive-client-authorize", "did:cid:advisor", "monitor")
+    node.rpc("hive-client-alias", "set", "boss", "did:cid:advisor")
+    node.rpc("hive-archon-provision")
+    node.rpc("hive-genesis")
+    rows = node.remember("rows", node.rows(*VERSIONS))
+    assert all(len(found) == 1 for found in rows.values()), rows
+    node.remember("lightningd", node.lightningd())
