@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.lightning_goats.hive.plugins.module_utils._report_notes import notes
+
 Json = dict[str, Any]
 
 SCHEMA = 1
@@ -150,7 +152,7 @@ def node_report(facts: Facts, node: str) -> Json:
         "backup": ((switch or {}).get("backup") or {}).get("id")
         if isinstance((switch or {}).get("backup"), dict)
         else None,
-        "notes": [str(note) for note in (switch or {}).get("warnings") or []] + orphans(observed, before, after),
+        "notes": notes(observed, switch or {}, entries(facts, node), before, after),
         "journal_head": last.get("journal_head") or (observed.get("journal") or {}).get("head", ""),
         "timeline": timeline(entries(facts, node)),
         "lightningd": {
@@ -158,24 +160,6 @@ def node_report(facts: Facts, node: str) -> Json:
         },
         "value_at_risk_msat": observed.get("value_at_risk_msat"),
     }
-
-
-def orphans(observed: Json, before: Sequence[Json], after: Sequence[Json] | None) -> list[str]:
-    """What to do where lightningd read options from its config that belong to a plugin which is gone now."""
-    gone = {item["name"] for item in before} - {item["name"] for item in after or []}
-    paths = {plugin.get("path") for plugin in observed.get("plugins") or [] if plugin.get("name") in gone}
-    held = [
-        name
-        for name, option in (observed.get("options") or {}).items()
-        # A file's source is path:line; what came with `plugin start` goes with the plugin.
-        if option.get("plugin") in paths and ":" in str(option.get("source"))
-    ]
-    if after is None or not held:
-        return []
-    return [
-        f"lightningd still holds {held[0]} of a plugin that is gone: restart it in a quiet hour; until then use no "
-        "setconfig and no lightning-cli -k plugin start, which would kill it"
-    ]
 
 
 def node_result(facts: Facts, node: str, step: Json | None) -> tuple[str, str]:

@@ -11,6 +11,8 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._report impor
 
 # As late as the probe may be before it is worth a note: two looks missed, on a busy machine.
 PROBE_LOOKS, PROBE_GRACE_SECONDS = 3, 60
+# A payment that expires sooner is worth a note: lightningd itself begins to think of the chain then.
+FEW_BLOCKS = 18
 
 
 def status(observed: Mapping[str, Json | None], troubles: Mapping[str, str], now: float) -> Json:
@@ -45,6 +47,9 @@ def node_status(seen: Json | None, trouble: str, now: float) -> Json:
         "plugins": {p["name"]: health_of(p) for p in seen.get("plugins", []) if p.get("ours")},
         "backup_age_seconds": backup_age(seen, now),
         "probe_age_seconds": probe_age(seen, now),
+        "quarantine": seen.get("quarantine") or [],
+        "container": _container(seen),
+        "pending_htlcs": seen.get("pending_htlcs"),
         "value_at_risk_msat": seen.get("value_at_risk_msat"),
         "channels": len(seen.get("channels") or []),
         "journal_head": (seen.get("journal") or {}).get("head", ""),
@@ -63,7 +68,8 @@ def _notes(seen: Json, now: float) -> list[str]:
     transaction = seen.get("transaction")
     if transaction:
         left = int((transaction.get("deadline") or 0) - now)
-        when = f"undoes itself in {left} s" if left > 0 else "has no dead-man running"
+        watched = (seen.get("deadman") or {}).get("alive", left > 0)
+        when = f"undoes itself in {max(left, 0)} s" if watched else "has no dead-man running"
         notes.append(
             f"switch of rollout {transaction.get('rollout')} is {transaction.get('phase')} and {when}: "
             "playbooks/confirm.yml keeps it, playbooks/rollout.yml goes on"
@@ -76,6 +82,22 @@ def _notes(seen: Json, now: float) -> list[str]:
         for plugin in seen.get("plugins", [])
         if plugin.get("ours") and (not plugin.get("active") or health_of(plugin) != "ok")
     ]
+    notes += [
+        f"{item['plugin']} {item['version']} is quarantined for {age_words(now - float(item['since']))} "
+        f"({item['reason']}): choose another release, or try it again with -e hive_lift_quarantine=true"
+        for item in seen.get("quarantine") or []
+    ]
+    container = seen.get("container")
+    if container and not container["slots_mounted"]:
+        notes.append(
+            f"container {container['name']} does not see the slots: the next rollout makes it anew, which restarts "
+            "lightningd once"
+        )
+    flying = seen.get("pending_htlcs") or {}
+    if flying.get("nearest_expiry") and lightningd["running"]:
+        left = int(flying["nearest_expiry"]) - int(lightningd.get("blockheight") or 0)
+        if left < FEW_BLOCKS:
+            notes.append(f"a payment in flight expires in {left} blocks: a switch would wait for it")
     managed = seen.get("managed_config") or {}
     if managed.get("drift"):
         notes.append("hive.conf names other plugins than those that run")
@@ -92,6 +114,12 @@ def _notes(seen: Json, now: float) -> list[str]:
     told = " ".join(notes)
     notes += [problem["message"] for problem in seen.get("problems", []) if problem["message"] not in told]
     return notes
+
+
+def _container(seen: Json) -> Json | None:
+    """The container without its environment's and mounts' details; None where there is none."""
+    found = seen.get("container")
+    return {key: found.get(key) for key in ("name", "image", "image_digest", "slots_mounted")} if found else None
 
 
 def backup_age(seen: Json, now: float) -> float | None:

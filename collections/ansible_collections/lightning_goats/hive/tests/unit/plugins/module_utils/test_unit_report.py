@@ -8,7 +8,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan, _report, _report_files
+from ansible_collections.lightning_goats.hive.plugins.module_utils import (
+    _plan,
+    _report,
+    _report_files,
+    _report_notes,
+)
 from ansible_collections.lightning_goats.hive.tests.unit.plugins.module_utils.plan_shapes import (
     COMMS,
     HIVE,
@@ -189,7 +194,7 @@ def test_the_final_table() -> None:
 
 
 def test_what_the_node_warns_of_is_told() -> None:
-    warned = {**switched(), "warnings": ["restart lightningd in a quiet hour"]}
+    warned = {**switched(), "remarks": ["restart lightningd in a quiet hour"]}
     report = _report.build(replace(success(), switches=dict.fromkeys(NODES, warned)))
     assert _report.table(report)[-1] == "charlie: restart lightningd in a quiet hour"
     assert "restart lightningd in a quiet hour" in _report_files.html(report)
@@ -199,9 +204,9 @@ def test_what_the_node_warns_of_is_told() -> None:
 def test_options_that_lightningd_still_holds_are_told(source: str, told: bool) -> None:
     seen = observation("alpha", OLD)
     seen["options"] = {"cl-hive-comms-mode": {"value": "x", "source": source, "plugin": seen["plugins"][0]["path"]}}
-    assert bool(_report.orphans(seen, OLD, [])) == told
-    assert _report.orphans(seen, OLD, OLD) == []
-    assert _report.orphans(seen, OLD, None) == []
+    assert bool(_report_notes.orphans(seen, OLD, [])) == told
+    assert _report_notes.orphans(seen, OLD, OLD) == []
+    assert _report_notes.orphans(seen, OLD, None) == []
 
 
 class Page(HTMLParser):
@@ -279,3 +284,23 @@ def test_the_files_lie_beside_each_other(tmp_path: Path) -> None:
     ]
     assert json.loads(Path(paths["json"]).read_text()) == report
     assert (tmp_path / "reports/latest.html").read_text() == Path(paths["html"]).read_text()
+
+
+def test_waits_restarts_and_quarantine_are_told_in_the_order_of_their_happening() -> None:
+    journal: list[Json] = [
+        {"event": "done", "data": {"step": "restart", "reason": "the container is made anew", "waited_seconds": 12.3}},
+        {"event": "done", "data": {"step": "stop", "reason": "not told"}},
+        {"event": "quarantined", "data": {"plugins": [{"plugin": COMMS, "version": "0.1.1"}]}},
+        {"event": "reverted", "data": {"by": "deadman", "reason": "nobody confirmed the switch in time"}},
+    ]
+    told = _report_notes.notes({}, {"drained": {"waited_seconds": 41.0}}, journal, [], [])
+    assert [line.split(":")[0] for line in told] == [
+        "waited 41 s for payments in flight before the switch",
+        "lightningd was restarted",
+        f"{COMMS} 0.1.1 is quarantined",
+        "it went back by itself (deadman)",
+    ]
+    assert told[1].endswith("the container is made anew, after 12 s for payments in flight")
+    assert (
+        _report_notes.notes({}, {"drained": None}, [{"event": "reverted", "data": {"by": "controller"}}], [], []) == []
+    )
