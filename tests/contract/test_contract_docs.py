@@ -171,7 +171,7 @@ def _variables() -> set[str]:
     modules = {path.stem for path in (COLLECTION / "plugins/modules").glob("*.py")}
     rooms = {path.name for path in roles()} | {path.stem for path in (COLLECTION / "plugins/action").glob("*.py")}
     packages = {"hive_kit", "hive_sandbox"}
-    groups = {"hive_nodes", "hive_stack"}
+    groups = {"hive_nodes", "hive_stack", "hive_id"}  # the last is what a plugin answers
     return _of_roles() | {name for path in playbooks() for name in _specs(path)} | modules | rooms | packages | groups
 
 
@@ -212,9 +212,9 @@ def test_every_code_is_explained() -> None:
 
 
 def test_no_code_is_explained_that_nothing_raises() -> None:
-    # Put together of two words in one place each.
-    joined = {"option-collision", "rpc-collision"}
-    assert sorted(_explained() - set(codes()) - joined) == []
+    # Two are put together of two words, one has its sentence from elsewhere.
+    unseen = {"option-collision", "rpc-collision", "reports-dir"}
+    assert sorted(_explained() - set(codes()) - unseen) == []
 
 
 def test_the_codes_were_found() -> None:
