@@ -35,7 +35,7 @@ RECORD = re.compile(r"[^/]+\.dist-info/RECORD(\.jws|\.p7s)?")
 HASHES = ("sha256", "sha384", "sha512")
 # The kernel reads no longer first line than this, and splits it at blanks.
 LONGEST_SHEBANG = 120
-FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SCRIPT = """import sys
 
 from {module} import {first}
