@@ -115,8 +115,8 @@ def _open_problem(node: Node, work: Work | None) -> list[Problem]:
     return [
         (
             "recreation-open",
-            f"the container of {node.name} was being made anew and that was interrupted; its watcher brings the old one "
-            "back within a minute, else playbooks/node.yml goes on with it",
+            f"the container of {node.name} was being made anew and that was interrupted; its watcher brings the old "
+            "one back within a minute, else playbooks/node.yml goes on with it",
         )
     ]
 

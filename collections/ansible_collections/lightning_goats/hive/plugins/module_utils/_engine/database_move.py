@@ -18,9 +18,9 @@ from typing import Any
 from .._sqlite import capture, check_copy, open_read_only, quoted, tables
 from . import containers
 from .aside import copy_durably
-from .database_places import COMPANIONS, KEY_FILES, PLUGINS, Stray, find_strays
+from .database_places import ASIDE_STEP, COMPANIONS, EVENT, KEY_FILES, PLUGINS, Stray, find_strays
 from .errors import HiveError
-from .files import Owner, sync_dir
+from .files import Owner, make_dir, remove_tree, sync_dir
 from .journal import Journal
 from .lock import engine_lock
 from .machine import Machine, PluginList
@@ -30,9 +30,10 @@ from .request import Timeouts
 from .runtimes import DockerRuntime
 from .steps import failpoint
 
-EVENT = "database"
 ASIDE = ".moved-"
 FRESH = ".hive-move"
+# Without the index of the log, which SQLite makes anew.
+FAMILY = ("", "-wal", "-journal")
 
 
 class Step(str, enum.Enum):
@@ -42,7 +43,7 @@ class Step(str, enum.Enum):
     STOP = "database-stop"
     COPY = "database-copy"
     PLACE = "database-place"
-    ASIDE = "database-aside"
+    ASIDE = ASIDE_STEP
     START = "database-start"
 
 
@@ -192,19 +193,36 @@ class Mover:
         )
 
     def _copy(self, move: Move, stray: Stray, target: Path) -> int:
-        """Copy the database and its key files, prove the copy equal, and put it in place; return its rows."""
+        """Copy the database and its key files, prove the copy equal, and put it in place; return its rows.
+
+        SQLite follows links to where they lead on this machine, which is elsewhere in a container; so the files are
+        copied first, while nobody has them open, and SQLite reads the copy.
+        """
         node = self.node
-        source_owner = Owner(stray.path.stat().st_uid, stray.path.stat().st_gid)
+        scratch = node.state_dir / "tmp" / f"move-{move.id}"
+        remove_tree(scratch)
+        make_dir(scratch, node.keeper)
+        copied = scratch / stray.path.name
         fresh = target.with_name(f".{target.name}{FRESH}")
         fresh.unlink(missing_ok=True)
         failpoint(Step.COPY)
-        capture({move.name: (stray.path, fresh)}, source_owner)
-        found = check_copy(fresh)
-        if found["check"] != "ok" or content_digest(fresh, node.keeper) != content_digest(stray.path, source_owner):
+        try:
+            before = family_digest(stray.path)
+            for suffix in FAMILY:
+                source = stray.path.with_name(stray.path.name + suffix)
+                if source.exists():
+                    copy_durably(source, scratch / source.name, 0o600, node.keeper)
+            same = family_digest(stray.path) == before == family_digest(copied)
+            capture({move.name: (copied, fresh)}, node.keeper)
+            found = check_copy(fresh)
+            equal = same and content_digest(fresh, node.keeper) == content_digest(copied, node.keeper)
+        finally:
+            remove_tree(scratch)
+        if found["check"] != "ok" or not equal:
             fresh.unlink(missing_ok=True)
             raise HiveError(
-                f"the copy of {stray.inside} is not what was copied ({found['check']}); nothing was changed; look at "
-                "that disk",
+                f"the copy of {stray.inside} is not what was copied ({found['check']}), so the original stays where it "
+                "is; see who else writes to it, and look at that disk",
                 "copy-differs",
             )
         if node.owner.foreign:
@@ -274,6 +292,20 @@ def put_aside(path: Path, move: str) -> Path:
             log.replace(kept.with_name(kept.name + suffix))
     sync_dir(path.parent)
     return kept
+
+
+def family_digest(path: Path) -> str:
+    """Return a digest over the bytes of a database and of what belongs to its contents."""
+    digest = hashlib.sha256()
+    for suffix in FAMILY:
+        file = path.with_name(path.name + suffix)
+        if not file.exists():
+            continue
+        digest.update(f"{suffix} {file.stat().st_size} ".encode())
+        with file.open("rb") as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def content_digest(path: Path, owner: Owner) -> str:

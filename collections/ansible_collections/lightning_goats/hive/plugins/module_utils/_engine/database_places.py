@@ -21,6 +21,8 @@ PLUGINS = {
 # What lies beside a database and belongs to it: without its key file the database cannot be read any more.
 KEY_FILES = {"cl-hive-comms": ("comms.secrets",)}
 COMPANIONS = ("-wal", "-shm", "-journal")
+# Of the journal: a database was moved, and its old place is now a link.
+EVENT, ASIDE_STEP = "database", "database-aside"
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,24 @@ def reach(root: Path, inside: PurePosixPath) -> Path | None:
         if path.is_symlink():
             return None
     return path
+
+
+def links(node: Node, entries: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the links that lead from where databases were to where they were moved, both as lightningd sees them.
+
+    A container that is made anew needs them again: without, a plugin of the image would begin with an empty database.
+    """
+    found: dict[str, str] = {}
+    for entry in entries:
+        data = entry["data"]
+        if entry["event"] != EVENT or data["step"] != ASIDE_STEP:
+            continue
+        old = PurePosixPath(data["inside"])
+        for name in (old.name, *KEY_FILES.get(data["plugin"], ())):
+            goal = node.network_dir / (PLUGINS[data["plugin"]][0] if name == old.name else name)
+            if goal.exists():
+                found[str(old.with_name(name))] = node.to_inside(goal)
+    return found
 
 
 def home_of(who: Identity) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import os
+import tarfile
 import urllib.parse
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 from .. import _rpc
 from .errors import HiveError
+from .files import Owner
 from .runtimes_docker import DockerRuntime
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
@@ -42,6 +45,25 @@ class DockerApi:
         body = {"Container": container, "EndpointConfig": endpoint}
         self._call("POST", f"/networks/{_quoted(network)}/connect", body)
 
+    def put_links(self, container: str, links: dict[str, str], owner: Owner) -> None:
+        """Make symbolic links in a container, with the directories that they lie in; what is there is replaced.
+
+        Args:
+            links: path of each link to where it leads, both absolute.
+        """
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            for path, goal in links.items():
+                above = tarfile.TarInfo(str(PurePosixPath(path).parent).lstrip("/"))
+                above.type, above.mode = tarfile.DIRTYPE, 0o700
+                link = tarfile.TarInfo(path.lstrip("/"))
+                link.type, link.linkname = tarfile.SYMTYPE, goal
+                for entry in (above, link):
+                    entry.uid, entry.gid = owner.uid, owner.gid
+                    archive.addfile(entry)
+        headers = {"Content-Type": "application/x-tar"}
+        self._send("PUT", f"/containers/{_quoted(container)}/archive?path=%2F", buffer.getvalue(), headers)
+
     def start(self, container: str) -> None:
         """Start a container; one that runs stays as it is."""
         self._call("POST", f"/containers/{_quoted(container)}/start")
@@ -64,10 +86,15 @@ class DockerApi:
         self._call("DELETE", f"/containers/{_quoted(container)}?v=false&force=false", absent_ok=True)
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None, absent_ok: bool = False) -> Any:
+        content = None if body is None else json.dumps(body).encode()
+        headers = {} if content is None else {"Content-Type": "application/json"}
+        return self._send(method, path, content, headers, absent_ok)
+
+    def _send(
+        self, method: str, path: str, content: bytes | None, headers: dict[str, str], absent_ok: bool = False
+    ) -> Any:
         connection = _Connection(self.path, self.seconds)
         try:
-            content = None if body is None else json.dumps(body)
-            headers = {} if content is None else {"Content-Type": "application/json"}
             connection.request(method, path, content, headers)
             response = connection.getresponse()
             text = response.read().decode("utf-8", "replace")

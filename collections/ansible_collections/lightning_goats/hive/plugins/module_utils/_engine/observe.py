@@ -20,6 +20,7 @@ from .deadman import watching
 from .errors import HiveError, NodeDownError, RpcRefusedError, RpcTimeoutError
 from .files import read_json
 from .journal import Journal, State
+from .loaders import LOADERS, foreign, sentence
 from .lock import read_lock
 from .machine import Machine
 from .node import Node
@@ -215,7 +216,14 @@ class Observer:
             self.problem(
                 "config-drift", f"a plugin of ours runs that {node.include_file} does not name; run rollout.yml"
             )
+        loading = foreign(lines, argv, node.include_file, node.to_inside(node.slots_dir))
+        for where, option, path in loading:
+            self.problem(
+                option if option == "important-plugin" else "stray-plugin", sentence(where, option, path)
+            )
         for line in strays:
+            if line.key in LOADERS:
+                continue
             self.problem(
                 "stray-option",
                 f"{line.file} line {line.number} sets {line.key} outside the managed include; move it to the "

@@ -17,6 +17,7 @@ from . import channels as ch
 from . import compose as compose_
 from . import containers
 from .container_settings import settings_of
+from .database_places import links as links_of
 from .docker_api import DockerApi, api_of
 from .drain import STOP_SECONDS, drain, restart_seconds
 from .errors import HiveError, NodeDownError, RpcRefusedError, RpcTimeoutError
@@ -30,6 +31,8 @@ from .runtimes_docker import DockerRuntime
 from .steps import failpoint
 
 EVENT = "container"
+# Of what the journal says about a re-creation, that with which it is not open any more.
+ENDS = ("done", "undone", "confirmed")
 # What an image gives lightningd to stop when it says nothing itself; the field's waits for payments in flight.
 STOP_TIMEOUT = 120
 EXIT_SECONDS = 20.0
@@ -83,7 +86,7 @@ def latest(node: Node, journal: Journal) -> Work | None:
             found = Work(
                 entry["txn"], entry["rollout"], data["old"], data["name"], data["aside"], "open", dict(data["facts"])
             )
-        elif found is not None and found.id == entry["txn"]:
+        elif found is not None and found.id == entry["txn"] and data["phase"] in ENDS:
             found.phase = data["phase"]
     if found is None or found.phase not in ("open", "done"):
         return None
@@ -245,6 +248,9 @@ class Recreation:
         for name, endpoint in settings_of(work.document, work.facts["image"], slots).networks.items():
             if name not in there:
                 self.api.connect(name, str(fresh["Id"]), endpoint)
+        links = links_in_layer(work.document, links_of(self.node, self.journal.entries))
+        if links and not (fresh.get("State") or {}).get("Running"):
+            self.api.put_links(str(fresh["Id"]), links, self.node.owner)
 
     def _verify(self, work: Work) -> None:
         """Prove that lightningd is the same node, with all its channels, and that it sees the slots."""
@@ -350,6 +356,15 @@ class _Journaled:
         if error is None:
             failpoint(self.step, after=True)
             self.owner._note(self.work, "step", step=self.step.value)
+
+
+def links_in_layer(document: dict[str, Any], links: dict[str, str]) -> dict[str, str]:
+    """Return those links that lie on no mount, so that they go with the container."""
+    mounts = [
+        {"source": "", "destination": str(mount.get("Destination", "")), "rw": True}
+        for mount in document.get("Mounts") or []
+    ]
+    return {path: goal for path, goal in links.items() if containers.covering(mounts, path) is None}
 
 
 def stop_container(machine: Machine, api: DockerApi, document: dict[str, Any], who: Identity | None) -> None:
