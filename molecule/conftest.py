@@ -62,6 +62,11 @@ class Node:
     inside: Host = field(repr=False)
     outside: Host = field(repr=False)
 
+    @property
+    def machine(self) -> str:
+        """The name of its machine or container."""
+        return machine(self.name)
+
     def output(self, *argv: str) -> str:
         """What a command prints where lightningd runs."""
         return str(self.inside.check_output(shlex.join(argv)))
@@ -69,6 +74,11 @@ class Node:
     def rpc(self, method: str, *params: str) -> Any:
         """The result of one call."""
         return json.loads(self.output(*self._cli, method, *params))
+
+    def ask(self, method: str, *params: str) -> Any:
+        """The result of one call; None while nobody answers it."""
+        done = self.inside.run(shlex.join([*self._cli, method, *params]))
+        return json.loads(done.stdout) if done.rc == 0 else None
 
     def rpc_error(self, method: str, *params: str) -> str:
         """What a call that must fail answers."""
@@ -214,6 +224,12 @@ def make_node(name: str) -> Node:
 def node(request: pytest.FixtureRequest) -> Node:
     """Each node in turn."""
     return make_node(request.param)
+
+
+@pytest.fixture
+def all_nodes() -> dict[str, Node]:
+    """The nodes by name."""
+    return {name: make_node(name) for name in ("metal12", "metal13", "dock")}
 
 
 @pytest.fixture(params=["metal12", "metal13"])
