@@ -58,6 +58,7 @@ MOMENTS = [
     "alpha: intent start",
     "alpha: intent write",
     "alpha: intent verify",
+    "alpha: intent switched",
     "alpha: switched",
     "says: verdict: healthy",
     "alpha: intent confirm",
@@ -107,6 +108,16 @@ def test_only_the_process_group_is_killed(pair: Fleet, moment: str) -> None:
     version, pids = next(VERSIONS), pair.pids()
     killed_at(pair, moment, version, Running.kill_group)
     ends_healthy(pair, version, pids)
+
+
+def test_every_step_of_the_journal_has_its_moment(pair: Fleet) -> None:
+    """Whatever the first node writes in a whole run is a moment at which the tests above kill."""
+    version, seen = next(VERSIONS), len(pair.journal("alpha"))
+    pair.good("rollout", **to(version))
+    written = pair.journal("alpha")[seen:]
+    steps = {f"intent {entry['data']['step']}" for entry in written if entry["event"] == "intent"}
+    assert len(steps) > 5
+    assert steps <= {moment.removeprefix("alpha: ") for moment in MOMENTS}
 
 
 @pytest.mark.slow

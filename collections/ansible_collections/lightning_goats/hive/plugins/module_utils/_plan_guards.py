@@ -114,7 +114,8 @@ def _lock(node: str, seen: Json, policy: Json) -> Iterator[Finding]:
 def _problems(node: str, seen: Json, policy: Json) -> Iterator[Finding]:
     for problem in seen.get("problems", []):
         if problem["code"] not in REPAIRABLE | {"unreachable", "lightningd-down", "locked"}:
-            yield problem["code"], f"{node}: {problem['message']}"
+            told = str(problem["message"])
+            yield problem["code"], told if told.startswith(f"{node} ") else f"{node}: {told}"
 
 
 def _lightningd(node: str, seen: Json, targets: list[Json]) -> Iterator[Finding]:
