@@ -44,6 +44,7 @@ FILES = (
     "_engine.guard",
     "_engine.journal",
     "_engine.lightningd",
+    "_engine.loaders",
     "_engine.lock",
     "_engine.machine",
     "_engine.node",

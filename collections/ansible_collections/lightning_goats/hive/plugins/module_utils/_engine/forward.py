@@ -142,7 +142,15 @@ def forecast(guard: Guard, staged: set[str], past: Past) -> list[dict[str, Any]]
     plan = plan_from(seen, target, manifests, seen.unhealthy)
     to_stage = [item for item in active_items(target) if item["digest"] not in staged]
     if to_stage:
-        for test in (guard.stack, guard.lightningd, guard.window, guard.disk, guard.names, guard.schemas):
+        for test in (
+            guard.stack,
+            guard.lightningd,
+            guard.loaders,
+            guard.window,
+            guard.disk,
+            guard.names,
+            guard.schemas,
+        ):
             test()
     else:
         check(guard, plan, config_files(guard.machine, seen, target, manifests), past)

@@ -10,6 +10,7 @@ from .. import _config
 from .._slots import Slot, describe, find_slot, list_slots, verify_slot
 from .._sqlite import user_version
 from . import channels as ch
+from . import loaders
 from .builtins import BUILTIN
 from .drain import budget, refusal, worst_for
 from .errors import HiveError
@@ -158,6 +159,13 @@ class Guard:
                     f"{info['version']}; upgrade it first",
                     "old-lightningd",
                 )
+
+    def loaders(self) -> None:
+        """Refuse while somebody else's line loads a plugin of ours, or marks it as important."""
+        node = self.node
+        lines = _config.all_lines(node.config_file, node.network_dir, bool(_config.explicit_conf(self.seen.argv)), {})
+        root = node.to_inside(node.slots_dir)
+        loaders.refuse(loaders.foreign(lines, self.seen.argv, node.include_file, root))
 
     def window(self) -> None:
         """Refuse while a payment in flight could expire before we are done."""
@@ -372,6 +380,7 @@ def check(guard: Guard, plan: Plan, files: ConfigFiles, past: Past) -> list[str]
     """
     guard.stack()
     guard.lightningd()
+    guard.loaders()
     guard.window()
     guard.disk()
     guard.names()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
 
 from .drain import STOP_SECONDS, drain, restart_seconds
 from .errors import HiveError, NodeDownError
@@ -12,6 +14,7 @@ from .record import Record
 from .request import Timeouts
 from .steps import Step
 
+LOOK_SECONDS = 0.1
 START_TRIES = 4
 RETRY_SECONDS = 0.5
 # Between the end of one start and the next by somebody else it is not there; only this long is counted as gone.
@@ -45,6 +48,31 @@ class Lightningd:
                 f"lightningd of {self.machine.node.name} died during the switch"
                 + (" and came back by itself" if now else "")
             )
+
+    def attend(self, work: Callable[[], None], seconds: float) -> None:
+        """Do something that does not talk to lightningd, and notice at once when lightningd dies meanwhile.
+
+        Raises:
+            NodeDownError: it died; the work ends by itself, unattended.
+            HiveError: as the work says.
+        """
+        failed: list[HiveError] = []
+
+        def run() -> None:
+            try:
+                work()
+            except HiveError as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=run, name="attended", daemon=True)
+        thread.start()
+        deadline = time.monotonic() + seconds + self.timeouts.rpc
+        while thread.is_alive() and time.monotonic() < deadline:
+            thread.join(LOOK_SECONDS)
+            if not alive(self.record.restarted or self.record.original):
+                self.prove_same()
+        if failed:
+            raise failed[0]
 
     def restart(self, reason: str, wait_seconds: float, margin: int) -> None:
         """Restart it, because nothing else will do and the operator allowed it; by RPC, never by signal.

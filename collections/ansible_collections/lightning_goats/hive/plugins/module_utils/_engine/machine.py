@@ -159,8 +159,11 @@ class Machine:
             raise HiveError(f"{name} did not answer {hung} and was ended; the release is broken", "plugin-hangs")
         call.result(name)
 
-    def stop_plugin(self, path: str, slot_dir: str, seconds: float) -> bool:
+    def stop_plugin(self, path: str, slot_dir: str, seconds: float, may_end: bool = True) -> bool:
         """Stop one plugin by the path that `plugin list` shows; one that takes too long is ended by its own pid.
+
+        Args:
+            may_end: False where lightningd would end with it; told to stop, it lets go of that by itself.
 
         Returns:
             Whether it had to be ended.
@@ -170,12 +173,18 @@ class Machine:
         try:
             self.rpc.call("plugin", {"subcommand": "stop", "plugin": path}, timeout=seconds)
         except RpcTimeoutError:
+            if not may_end:
+                raise HiveError(
+                    f"{Path(path).name} does not stop within {seconds:g} s, and lightningd, to which it is important, "
+                    "would end with it; restart lightningd in a quiet hour and run again",
+                    "plugin-stays",
+                ) from None
             ended = self.end_plugin(slot_dir, before)
         except RpcRefusedError as error:
             # Gone already, or never past getmanifest (lightningd does not yet know that it may be stopped).
             if path not in self.plugins():
                 return False
-            ended = self.end_plugin(slot_dir, before)
+            ended = may_end and self.end_plugin(slot_dir, before)
             if not ended:
                 raise HiveError(
                     f"{Path(path).name} cannot be stopped ({error.reason}); restart lightningd in a quiet hour "

@@ -171,6 +171,9 @@ class Node:
         """Make the engine's directories: slots and scratch belong to lightningd's user, the rest to the keeper."""
         # Only where lightningd's user is another one must it be let through, to its slots.
         make_dir(self.state_dir, self.keeper, 0o711 if self.owner.foreign else 0o700)
+        if self.owner.foreign and not self.state_dir.stat().st_mode & 0o001:
+            # It was there before, as a mount point for example, and closed.
+            self.state_dir.chmod(self.state_dir.stat().st_mode & 0o777 | 0o011)
         make_dir(self.releases_dir, self.keeper, 0o755)
         make_dir(self.slots_dir, self.owner, 0o755)
         make_dir(self.state_dir / "tmp", self.owner)

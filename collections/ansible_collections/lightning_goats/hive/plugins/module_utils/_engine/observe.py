@@ -218,9 +218,7 @@ class Observer:
             )
         loading = foreign(lines, argv, node.include_file, node.to_inside(node.slots_dir))
         for where, option, path in loading:
-            self.problem(
-                option if option == "important-plugin" else "stray-plugin", sentence(where, option, path)
-            )
+            self.problem(option if option == "important-plugin" else "stray-plugin", sentence(where, option, path))
         for line in strays:
             if line.key in LOADERS:
                 continue

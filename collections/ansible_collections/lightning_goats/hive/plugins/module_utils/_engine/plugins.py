@@ -8,6 +8,7 @@ from typing import Any
 from .._slots import find_slot
 from .errors import HiveError
 from .guard import Look, Manifests, ours_running
+from .loaders import important
 from .machine import Machine, measure
 from .options import UNKNOWN, Memory, Past, members, past_of, remember
 from .record import Record
@@ -105,8 +106,10 @@ class Plugins:
             if slot is not None and self.answered(slot.manifest):
                 self._last_answer[name] = time.time()
                 facts["answered_at"] = round(self._last_answer[name], 4)
+            # The line may be gone and lightningd still hold to it: one that is important is never ended by us.
+            may_end = path not in important(configs)
             with self.record.step(step, **facts) as outcome:
-                if self.machine.stop_plugin(path, self.node.to_inside(slot_dir), self.timeouts.stop):
+                if self.machine.stop_plugin(path, self.node.to_inside(slot_dir), self.timeouts.stop, may_end):
                     outcome["ended"] = True
                     self.ended.append(name)
 

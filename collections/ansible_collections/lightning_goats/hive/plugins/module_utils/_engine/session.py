@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .. import _config
+from .files import sync_dir
 from .guard import Manifests
 from .journal import Journal, Transaction
 from .lightningd import Lightningd
@@ -55,12 +56,25 @@ class Session:
             replace(path, files.setconfig, self.machine)
 
     def write(self, files: ConfigFiles) -> None:
-        """Put the managed include in place."""
-        with self.record.step(Step.WRITE, file=str(self.node.include_file)):
+        """Put the managed include in place; a top file that only we needed goes with it."""
+        top = self.node.config_file
+        made = not top.exists()
+        with self.record.step(Step.WRITE, file=str(self.node.include_file), **({"made": str(top)} if made else {})):
             install_include(self.machine, files)
+            explicit = bool(_config.explicit_conf(self.record.argv))
+            if files.include is None and not files.top and not explicit and self._made(str(top)) and top.exists():
+                top.unlink()
+                sync_dir(top.parent)
+
+    def _made(self, path: str) -> bool:
+        """Whether a switch of ours made a configuration file that was not there."""
+        return any(entry["data"].get("made") == path for entry in self.record.journal.entries)
 
     def validate_in_place(self) -> None:
         """Let lightningd judge the configuration as it is on disk now."""
         top = _config.read_config(self.node.config_file, {}) or ""
         include = _config.read_config(self.node.include_file, {})
-        validate(self.machine, ConfigFiles(include, top, None, {}), self.record.argv, self.timeouts.validate)
+        files = ConfigFiles(include, top, None, {})
+        self.lightningd.attend(
+            lambda: validate(self.machine, files, self.record.argv, self.timeouts.validate), self.timeouts.validate
+        )

@@ -12,6 +12,7 @@ from . import channels as ch
 from . import deadman
 from .bundle import engine_archive
 from .clock import boot
+from .deadman_unit import withdraw
 from .drain import drain, worst_for
 from .errors import HiveError, NodeDownError
 from .files import canonical, disk_error
@@ -393,6 +394,8 @@ class Switch:
             with session.record.step(Step.CONFIRM, by=by):
                 pass
             session.record.note("confirmed", {"by": by, "stack_digest": stack_digest(seal(session.txn.target))})
+            if not active_items(session.txn.target):
+                withdraw(self.node)
             session.txn.phase = "confirmed"
             session.record.tidy()
         except HiveError as error:

@@ -10,6 +10,7 @@ from .. import _config
 from .errors import HiveError
 from .files import sync_dir, write_atomic
 from .machine import Machine
+from .processes import identity
 
 CANDIDATE = "hive-candidate.conf"
 
@@ -51,6 +52,7 @@ def validate(machine: Machine, files: ConfigFiles, argv: list[str], seconds: flo
         HiveError: lightningd would not start with it; with its reason and the real file and line.
     """
     node = machine.node
+    sweep(node.config_file)
     lines = candidate_lines(machine, files, argv)
     path = node.config_file.parent / f".{CANDIDATE}.{os.getpid()}"
     text = "".join(f"{line.text}\n" for line in lines)
@@ -79,6 +81,18 @@ def validate(machine: Machine, files: ConfigFiles, argv: list[str], seconds: flo
         )
     reason = _config.explain(done.err, inside, lines) or f"exit status {done.rc}"
     raise HiveError(f"lightningd would not start with the new configuration: {reason}", "config-refused", rc=done.rc)
+
+
+def sweep(config_file: Path) -> None:
+    """Remove what engines that were killed left beside lightningd's configuration."""
+    folder, name = config_file.parent, config_file.name
+    # Files on their way carry the pid of who writes them.
+    ways = [(f".{written}.", ".new") for written in (name, _config.INCLUDE_NAME, f"{name}.setconfig")]
+    for before, after in [(f".{CANDIDATE}.", ""), *ways]:
+        for path in folder.glob(f"{before}*{after}"):
+            pid = path.name[len(before) : len(path.name) - len(after)]
+            if pid.isdigit() and identity(int(pid)) is None:
+                path.unlink(missing_ok=True)
 
 
 def install_include(machine: Machine, files: ConfigFiles) -> None:
