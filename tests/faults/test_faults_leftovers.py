@@ -1,4 +1,4 @@
-"""What is left on a node: nothing of ours in lightningd's configuration after an uninstall, no more slots than asked for."""
+"""What is left on a node: nothing in lightningd's configuration after an uninstall, no more slots than asked for."""
 
 from __future__ import annotations
 
