@@ -15,6 +15,7 @@ TAKERS = {
     "HiveError": 1,
     "Refusal": 1,
     "ReleaseError": 0,
+    "RefusalError": 0,
     "WavesError": 0,
     "refuse": 0,
     "problem": 0,
