@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
-from signed_archives import Maintainer, Member, maintainers, publish  # noqa: E402
+from signed_archives import Maintainer, Member, maintainers, publish
 
 FAKES = {"old": "v25.12.1", "new": "v26.06.6"}
 BROKEN = "v26.09"
@@ -90,8 +90,6 @@ def main() -> None:
                 add(name, said.stdout.split()[-1], alice, of_real(real, name))
         add("broken", BROKEN, alice, of_broken())
         (directory / "stranger.asc").write_bytes(people.get("bob").public)
-        both = directory / "both.asc"
-        both.write_bytes(alice.public + people.get("bob").public)
     (directory / "releases.json").write_text(json.dumps(releases, indent=1), encoding="utf-8")
 
 

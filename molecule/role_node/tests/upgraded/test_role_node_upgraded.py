@@ -23,8 +23,8 @@ def test_it_comes_back_when_it_dies(second: Any) -> None:
     second.host.check_output(f"kill -KILL {before}")
     waited = (
         f"for n in $(seq 150); do now=$(systemctl show {second.service} -p MainPID --value); "
-        f'[ "$now" != 0 ] && [ "$now" != {before} ] && systemctl -q is-active {second.service} && exit 0; sleep 0.1; done; '
-        "exit 1"
+        f'[ "$now" != 0 ] && [ "$now" != {before} ] && systemctl -q is-active {second.service} && exit 0; '
+        "sleep 0.1; done; exit 1"
     )
     assert second.host.run(waited).rc == 0
     assert second.show("NRestarts") == "1"

@@ -356,7 +356,14 @@ class Service:
             )
 
     def _start(self) -> None:
-        self.machine.runtime.start_lightningd(list(self.wanted.argv), self.wanted.timeouts.ready + STOP_SECONDS)
+        since = time.time()
+        try:
+            self.machine.runtime.start_lightningd(list(self.wanted.argv), self.wanted.timeouts.ready + STOP_SECONDS)
+        except HiveError as error:
+            said = last_words(self.node.service, since)
+            raise HiveError(
+                f"{error.message.partition(': ')[0]}: {said}" if said else error.message, error.code
+            ) from error
         if not self.machine.wait_answer(self.wanted.timeouts.ready):
             raise HiveError(
                 f"lightningd of {self.node.name} was started and does not answer; look at its log and at "
@@ -409,6 +416,17 @@ class Service:
 def _text(path: Path) -> str | None:
     content = read_bytes(path)
     return None if content is None else content.decode("utf-8", "surrogateescape")
+
+
+def last_words(service: str, since: float) -> str:
+    """Return what lightningd itself said last in the journal of its unit; empty when it said nothing."""
+    tool = shutil.which("journalctl")
+    if tool is None:
+        return ""
+    argv = [tool, "--unit", service, "--since", f"@{int(since)}", "--no-pager", "--output", "cat"]
+    done = execute(argv, 15.0, {}, {"PATH": "/usr/bin:/bin"}, None)
+    lines = [line.strip() for line in done.out.splitlines() if line.startswith("lightningd: ")]
+    return lines[-1].removeprefix("lightningd: ")[:300] if lines else ""
 
 
 def mask(text: str) -> str:

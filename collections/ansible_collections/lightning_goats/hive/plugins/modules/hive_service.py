@@ -142,7 +142,7 @@ lines:
   description: The same for people.
   type: list
   elements: str
-  returned: always
+  returned: success
 """
 
 from typing import Any
@@ -195,6 +195,7 @@ def work(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 
 def _adopted(node: Node, fingerprint: str) -> dict[str, Any]:
     facts = adopt(node)
+    lines = facts.pop("lines")
     if facts["refusals"]:
         raise HiveError(f"{node.name} cannot be adopted: {'; '.join(facts['refusals'])}", "not-adoptable", **facts)
     if fingerprint and fingerprint != facts["fingerprint"]:
@@ -204,7 +205,7 @@ def _adopted(node: Node, fingerprint: str) -> dict[str, Any]:
             "changed",
             **facts,
         )
-    return {"changed": False, **facts}
+    return {"changed": False, "lines": lines, **facts}
 
 
 def main() -> None:
