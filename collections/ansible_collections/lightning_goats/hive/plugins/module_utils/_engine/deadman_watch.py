@@ -53,35 +53,39 @@ def watch(node: Node, txn: str, token: str) -> int:
 def wait(node: Node, txn: str, token: str, facts: dict[str, Any]) -> str:
     """Wait until the switch has to be undone and return why; "" when this dead-man is not needed any more."""
     machine = Machine(node, 5.0)
-    who = machine.identity()
+    # One that is armed again finds a lightningd that may not be the one the switch was made on.
+    known = known_to(node, txn)
     while True:
         if deadman.mine(node, token) is None:
             return ""
         if deadman.left(facts) <= 0:
             return str(facts.get("reason", deadman.UNCONFIRMED))
-        if who is not None and not alive(who):
-            who, died = look_after(node, txn, machine)
+        if not any(alive(who) for who in known):
+            known, died = look_after(node, txn, machine, known)
             if died:
                 return DIED
         time.sleep(min(LOOK_SECONDS, max(0.01, deadman.left(facts))))
 
 
-def look_after(node: Node, txn: str, machine: Machine) -> tuple[Identity | None, bool]:
-    """Return who lightningd is now that it is not who it was, and whether that is nobody's plan.
+def known_to(node: Node, txn: str) -> set[Identity]:
+    """Return every lightningd that belongs to a transaction; none when it is not open any more."""
+    found = Journal(node.journal_file, node.keeper).state().transaction
+    return identities(found) if found is not None and found.id == txn else set()
+
+
+def look_after(node: Node, txn: str, machine: Machine, known: set[Identity]) -> tuple[set[Identity], bool]:
+    """Return who lightningd may be now that it is not who it was, and whether that is nobody's plan.
 
     While an engine is at work on the node, it is that engine's business; this one looks again.
     """
     try:
         with engine_lock(node, 0.0):
-            found = Journal(node.journal_file, node.keeper).state().transaction
-            if found is None or found.id != txn:
-                return None, False
-            now = machine.identity()
-            return now, now is None or now not in identities(found)
+            known = known_to(node, txn)
+            return known, bool(known) and machine.identity() not in known
     except HiveError as error:
         if error.code != "busy":
             raise
-        return Identity(0, 0), False
+        return known, False
 
 
 def still_open(node: Node, txn: str) -> bool:
