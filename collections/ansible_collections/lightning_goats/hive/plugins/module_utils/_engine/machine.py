@@ -27,6 +27,8 @@ class Machine:
         self.runtime: Runtime = runtime_of(node)
         self.rpc_seconds = rpc_seconds
         self.rpc = self.new_rpc()
+        # Configurations that lightningd's own parser has accepted since this process began, each with its command line.
+        self.accepted: set[tuple[str, ...]] = set()
 
     def new_rpc(self) -> Rpc:
         """Return a further connection, for looking around while a call is under way."""

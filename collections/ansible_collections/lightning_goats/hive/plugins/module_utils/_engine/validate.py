@@ -46,7 +46,7 @@ def validate(machine: Machine, files: ConfigFiles, argv: list[str], seconds: flo
     """Let lightningd judge a configuration that is not in place yet; nothing that runs is touched.
 
     All files are written out into one beside the real one, in the order lightningd reads them, and given to it by
-    --conf.
+    --conf. It starts every plugin for that, so what it has accepted a moment ago, to the byte, it is not asked again.
 
     Raises:
         HiveError: lightningd would not start with it; with its reason and the real file and line.
@@ -56,6 +56,9 @@ def validate(machine: Machine, files: ConfigFiles, argv: list[str], seconds: flo
     lines = candidate_lines(machine, files, argv)
     path = node.config_file.parent / f".{CANDIDATE}.{os.getpid()}"
     text = "".join(f"{line.text}\n" for line in lines)
+    asked = (text, *argv)
+    if asked in machine.accepted:
+        return
     write_atomic(path, text.encode("utf-8", "surrogateescape"), node.owner)
     try:
         inside = node.to_inside(path)
@@ -63,6 +66,7 @@ def validate(machine: Machine, files: ConfigFiles, argv: list[str], seconds: flo
     finally:
         path.unlink()
     if done.rc == 0:
+        machine.accepted.add(asked)
         return
     if done.rc is None:
         raise HiveError(
