@@ -20,8 +20,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.node import Node
-from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.staging import Wanted, stage
 from flows.flow_fleet import ROOT, Shelf
 
 from bench.fleets import PLUGINS, WORK, shelf
@@ -39,9 +37,9 @@ def _prepare(name: str) -> Path:
     return root
 
 
-def _node(root: Path) -> Node:
+def _node(root: Path) -> dict[str, str]:
     facts = {"name": "alpha", "runtime": "process", "lightning_dir": str(root / "lightning"), "network": "regtest"}
-    return Node.from_params({**facts, "state_dir": str(root / "hive"), "python": sys.executable})
+    return {**facts, "state_dir": str(root / "hive"), "python": sys.executable}
 
 
 def _manifests(built: Shelf, version: str) -> dict[str, dict[str, Any]]:
@@ -50,14 +48,28 @@ def _manifests(built: Shelf, version: str) -> dict[str, dict[str, Any]]:
     return {str(path): json.loads((path / "manifest.json").read_text(encoding="utf-8")) for path in directories}
 
 
-def main(root: str, version: str) -> None:
-    """Stage the three plugins; what the processes of this suite run."""
+# What a node runs: the module's own imports and work, and nothing of the benches.
+MODULE = """
+import json, sys
+from pathlib import Path
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.node import Node
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.staging import Wanted, stage
+
+call = json.loads(sys.argv[1])
+wanted = [Wanted(*item[:3], Path(item[3])) for item in call["wanted"]]
+stage(Node.from_params(call["node"]), wanted, call["signers"], check_mode=False)
+"""
+
+
+def _call(root: Path, version: str) -> list[str]:
+    """The command that stages the three plugins."""
     built = Shelf(WORK / "shelf")
     wanted = [
-        Wanted(manifest["name"], version, manifest["artifact"]["sha256"], Path(path))
+        [manifest["name"], version, manifest["artifact"]["sha256"], path]
         for path, manifest in _manifests(built, version).items()
     ]
-    stage(_node(Path(root)), wanted, built.signers.read_text(encoding="utf-8"), check_mode=False)
+    facts = {"node": _node(root), "wanted": wanted, "signers": built.signers.read_text(encoding="utf-8")}
+    return [sys.executable, "-c", MODULE, json.dumps(facts)]
 
 
 def _timed(command: list[str], cwd: Path) -> tuple[float, float]:
@@ -71,8 +83,7 @@ def _timed(command: list[str], cwd: Path) -> tuple[float, float]:
 
 
 def _stage(root: Path, version: str = "0.1.0") -> tuple[float, float]:
-    call = f"from bench.suite_stage import main; main({str(root)!r}, {version!r})"
-    return _timed([sys.executable, "-c", call], root)
+    return _timed(_call(root, version), root)
 
 
 def _median(once: Callable[[], tuple[float, float]]) -> tuple[float, float]:

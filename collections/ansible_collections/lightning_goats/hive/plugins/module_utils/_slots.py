@@ -154,11 +154,21 @@ def stat_digest(root: Path) -> str:
     return summary.hexdigest()
 
 
-def tree_digest(root: Path) -> str:
-    """Return a digest of names, modes and contents: tells an edit from a mere touch."""
+def tree_digest(root: Path, known: dict[tuple[int, int], str] | None = None) -> str:
+    """Return a digest of names, modes and contents: tells an edit from a mere touch.
+
+    Args:
+        known: digests of contents by inode, for slots that share files; it is filled on the way.
+    """
     summary = hashlib.sha256()
+    known = {} if known is None else known
     for relative, facts, link in _walk(root):
-        content = hashlib.sha256((root / relative).read_bytes()).hexdigest() if stat.S_ISREG(facts.st_mode) else ""
+        content = ""
+        if stat.S_ISREG(facts.st_mode):
+            inode = (facts.st_dev, facts.st_ino)
+            if inode not in known:
+                known[inode] = hashlib.sha256((root / relative).read_bytes()).hexdigest()
+            content = known[inode]
         summary.update(canonical([relative, facts.st_mode, content, link]))
     return summary.hexdigest()
 
@@ -201,19 +211,23 @@ def build_slots(node: Node, runtime: Runtime, manifests: list[dict[str, Any]]) -
         remove_tree(target)
     try:
         _unpack_all(node, runtime, [manifest for manifest, new in zip(manifests, fresh) if new])
+        known: dict[tuple[int, int], str] = {}
         with ThreadPoolExecutor(PROVERS) as pool:
-            list(pool.map(lambda manifest, target: _prove(node, runtime, manifest, target), manifests, targets))
+            proofs = [pool.submit(_prove, node, runtime, *pair) for pair in zip(manifests, targets)]
+            digests = [(stat_digest(target), tree_digest(target, known)) for target in targets]
+        for proof in proofs:
+            proof.result()
         if unpacked:
             sync_filesystem(node.slots_dir)
     except HiveError:
         for target in unpacked:
             remove_tree(target)
         raise
-    return [_mark(node, manifest, target) for manifest, target in zip(manifests, targets)]
+    return [_mark(node, *facts) for facts in zip(manifests, digests)]
 
 
-def _mark(node: Node, manifest: dict[str, Any], target: Path) -> Slot:
-    """Make a directory a slot."""
+def _mark(node: Node, manifest: dict[str, Any], digests: tuple[str, str]) -> Slot:
+    """Make a directory a slot; `digests` are of its facts and of its contents."""
     name, digest = str(manifest["name"]), str(manifest["artifact"]["sha256"])
     mark = marker_path(node, name, digest)
     marker = {
@@ -221,8 +235,8 @@ def _mark(node: Node, manifest: dict[str, Any], target: Path) -> Slot:
         "digest": digest,
         "manifest": manifest,
         "built_at": int(time.time()),
-        "stat_digest": stat_digest(target),
-        "tree_digest": tree_digest(target),
+        "stat_digest": digests[0],
+        "tree_digest": digests[1],
     }
     make_dir(mark.parent, node.keeper)
     write_atomic(mark, canonical(marker), node.keeper)

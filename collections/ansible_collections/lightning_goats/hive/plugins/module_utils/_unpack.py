@@ -12,6 +12,7 @@ import base64
 import configparser
 import csv
 import errno
+import functools
 import hashlib
 import importlib.util
 import io
@@ -23,13 +24,14 @@ import stat
 import struct
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 # Dated like the archives we make: byte code is tied to the time of its source, and equal slots are equal.
 EPOCH = 315532800
 NICE = 5
+NOWHERE = Path()
 LIBC = "CS_GNU_LIBC_VERSION"
 RECORD = re.compile(r"[^/]+\.dist-info/RECORD(\.jws|\.p7s)?")
 HASHES = ("sha256", "sha384", "sha512")
@@ -61,7 +63,8 @@ class File:
         self.sha256 = sha256
         self.content = content
         self.mode = 0o555 if executable else 0o444
-        self.origin: Path | None = None
+        self.origin = NOWHERE
+        self.python = place.endswith(".py")
 
 
 class Wheel:
@@ -139,8 +142,82 @@ def console_scripts(text: str) -> dict[str, str]:
     return dict(parser["console_scripts"]) if parser.has_section("console_scripts") else {}
 
 
+class Slot:
+    """A slot to be: its files by their places, and what its script calls."""
+
+    def __init__(self, target: Path, script: str, function: str, files: dict[str, File]) -> None:
+        self.target = target
+        self.script = script
+        self.function = function
+        self.files = files
+
+    def write(self) -> None:
+        """Write what no slot before it has, and link to the rest."""
+        self.target.mkdir(mode=0o755)
+        for place, file in self.files.items():
+            path = self.target / place
+            if path == file.origin or not link(file.origin, path):
+                write(path, file.content, file.mode)
+        self._environment()
+        write(self.target / "bin" / self.script, self._starter(), 0o555)
+
+    def share(self) -> None:
+        """Link to the byte code of what it shares."""
+        for place, file in self.files.items():
+            path = self.target / place
+            if file.python and path != file.origin and cache_of(file.origin).exists():
+                link(cache_of(file.origin), cache_of(path))
+
+    def _environment(self) -> None:
+        """Make it a virtual environment, which to an interpreter is a file beside a link to it."""
+        base = Path(getattr(sys, "_base_executable", "") or sys.executable)
+        version = ".".join(str(part) for part in sys.version_info[:3])
+        lines = [f"home = {base.parent}", "include-system-site-packages = false", f"version = {version}", ""]
+        write(self.target / "pyvenv.cfg", "\n".join(lines).encode(), 0o444)
+        (self.target / "bin").mkdir(mode=0o755)
+        (self.target / "bin/python3").symlink_to(base)
+
+    def _starter(self) -> bytes:
+        module, _, call = self.function.partition(":")
+        interpreter = str(self.target / "bin/python3")
+        first = f"#!{interpreter} -I\n"
+        if len(first) > LONGEST_SHEBANG or " " in interpreter:
+            quoted = interpreter.replace("'", "'\"'\"'")
+            first = f"#!/bin/sh\n'''exec' '{quoted}' -I \"$0\" \"$@\"\n' '''\n"
+        return (first + SCRIPT.format(module=module, first=call.partition(".")[0], call=call)).encode()
+
+
+class Compiler:
+    """Writes byte code in a process beside this one, while this one writes everything else."""
+
+    def __init__(self, files: list[File]) -> None:
+        reader, writer = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(reader)
+            os.write(writer, json.dumps(guarded("", lambda: self._run(files))).encode())
+            os._exit(0)
+        os.close(writer)
+        self.reader = reader
+
+    @staticmethod
+    def _run(files: list[File]) -> None:
+        for file in files:
+            code = byte_code(file.origin, file.content)
+            if code:
+                write(cache_of(file.origin), code, 0o444)
+
+    def wait(self) -> dict[str, Any]:
+        """Why it failed; empty when it did not."""
+        with os.fdopen(self.reader, "rb") as pipe:
+            said = pipe.read()
+        os.waitpid(self.pid, 0)
+        lost = {"slot": "", "code": "io-error", "message": "its byte code could not be written"}
+        return dict(json.loads(said)) if said else lost
+
+
 class Builder:
-    """Makes slots, and remembers which wheels it has unpacked."""
+    """Plans slots, and remembers which wheels it has read."""
 
     def __init__(self) -> None:
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -149,30 +226,47 @@ class Builder:
         self.tag = f"cp{sys.version_info[0]}{sys.version_info[1]}"
         self.machine = machine
         self.wheels: dict[str, Wheel] = {}
+        self.slots: list[Slot] = []
+        self.fresh: list[File] = []
 
-    def slot(self, request: dict[str, Any]) -> None:
-        """Make the slot `request` asks for: artifact, target, script and, by interpreter and machine, wheels."""
+    def plan(self, request: dict[str, Any]) -> None:
+        """Read what `request` asks for: artifact, target, script and, by interpreter and machine, wheels."""
         wheels = [self._wheel(data, name) for name, data in self._read(request)]
-        files: dict[str, tuple[File, str]] = {}
+        files: dict[str, File] = {}
+        bringers: dict[str, str] = {}
         for wheel in wheels:
             for file in wheel.files:
-                held = files.setdefault(file.place, (file, wheel.name))
-                if held[0].sha256 != file.sha256:
+                if files.setdefault(file.place, file).sha256 != file.sha256:
                     raise RefusalError(
-                        "collision", f"{held[1]} and {wheel.name} both bring {file.place}, each with another content"
+                        "collision",
+                        f"{bringers[file.place]} and {wheel.name} both bring {file.place}, each with another content",
                     )
-        functions = {wheel.scripts[request["script"]] for wheel in wheels if request["script"] in wheel.scripts}
+                bringers.setdefault(file.place, wheel.name)
+        script = str(request["script"])
+        functions = {wheel.scripts[script] for wheel in wheels if script in wheel.scripts}
         if len(functions) != 1:
-            raise RefusalError(
-                "no-entry", f"its wheels name {len(functions)} functions for {request['script']}, not one"
-            )
-        target = Path(request["target"])
-        check_room(target.parent, sum(len(file.content) for file, _ in files.values() if file.origin is None))
-        target.mkdir(mode=0o755)
-        for place, (file, _) in sorted(files.items()):
-            self._place(file, target / place)
-        self._environment(target)
-        write(target / "bin" / request["script"], self._script(target, functions.pop()), 0o555)
+            raise RefusalError("no-entry", f"its wheels name {len(functions)} functions for {script}, not one")
+        function = functions.pop()
+        if not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", function):
+            raise RefusalError("no-entry", f"it names {function!r} as what to call, which is no function")
+        slot = Slot(Path(request["target"]), script, function, files)
+        for place, file in files.items():
+            if file.origin == NOWHERE:
+                file.origin = slot.target / place
+                self.fresh.append(file)
+        check_room(slot.target.parent, sum(len(file.content) for file in self.fresh))
+        self.slots.append(slot)
+
+    def make(self) -> dict[str, Any]:
+        """Write what was planned; why it failed, empty when it did not."""
+        compiler = Compiler([file for file in self.fresh if file.python])
+        failed: dict[str, Any] = {}
+        for slot in self.slots:
+            failed = failed or guarded(str(slot.target), slot.write)
+        failed = {**compiler.wait(), **failed}
+        for slot in self.slots:
+            failed = failed or guarded(str(slot.target), slot.share)
+        return {**failed, "slot": failed["slot"] or str(self.slots[0].target)} if failed else {}
 
     def _read(self, request: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
         """The wheels of the artifact that this interpreter needs."""
@@ -198,40 +292,6 @@ class Builder:
         if digest not in self.wheels:
             self.wheels[digest] = Wheel(name, data, self.library)
         return self.wheels[digest]
-
-    def _place(self, file: File, path: Path) -> None:
-        """Write a file, or link to where it was written before, and its byte code with it."""
-        python = path.suffix == ".py"
-        if file.origin is not None and link(file.origin, path):
-            if python and cache_of(file.origin).exists():
-                link(cache_of(file.origin), cache_of(path))
-            return
-        write(path, file.content, file.mode)
-        file.origin = path
-        code = byte_code(path, file.content) if python else b""
-        if code:
-            write(cache_of(path), code, 0o444)
-
-    def _environment(self, target: Path) -> None:
-        """Make it a virtual environment, which to an interpreter is a file beside a link to it."""
-        base = Path(getattr(sys, "_base_executable", "") or sys.executable)
-        version = ".".join(str(part) for part in sys.version_info[:3])
-        lines = [f"home = {base.parent}", "include-system-site-packages = false", f"version = {version}", ""]
-        write(target / "pyvenv.cfg", "\n".join(lines).encode(), 0o444)
-        (target / "bin").mkdir(mode=0o755)
-        (target / "bin/python3").symlink_to(base)
-
-    @staticmethod
-    def _script(target: Path, function: str) -> bytes:
-        module, _, call = function.partition(":")
-        if not re.fullmatch(r"\w+(\.\w+)*", module) or not re.fullmatch(r"\w+(\.\w+)*", call):
-            raise RefusalError("no-entry", f"it names {function!r} as what to call, which is no function")
-        interpreter = str(target / "bin/python3")
-        first = f"#!{interpreter} -I\n"
-        if len(first) > LONGEST_SHEBANG or " " in interpreter:
-            quoted = interpreter.replace("'", "'\"'\"'")
-            first = f"#!/bin/sh\n'''exec' '{quoted}' -I \"$0\" \"$@\"\n' '''\n"
-        return (first + SCRIPT.format(module=module, first=call.partition(".")[0], call=call)).encode()
 
 
 def check_libc(wheel: str) -> None:
@@ -298,22 +358,28 @@ def byte_code(path: Path, source: bytes) -> bytes:
     return header + marshal.dumps(code)
 
 
-def main(request: dict[str, Any]) -> dict[str, Any]:
-    """Make the slots of `request`, in order; the first that cannot be made ends it."""
-    os.umask(0o022)
-    builder = Builder()
-    slot: dict[str, Any] = {}
+def guarded(target: str, work: Callable[[], None]) -> dict[str, Any]:
+    """Do a part of the work for a slot; why it failed, empty when it did not."""
     try:
-        for slot in request["slots"]:
-            builder.slot(slot)
+        work()
     except RefusalError as refusal:
-        return {"slot": slot["target"], "code": refusal.code, "message": str(refusal)}
+        return {"slot": target, "code": refusal.code, "message": str(refusal)}
     except (zipfile.BadZipFile, UnicodeDecodeError, configparser.Error, ValueError, NotImplementedError) as error:
-        return {"slot": slot["target"], "code": "bad-artifact", "message": f"its artifact cannot be read ({error})"}
+        return {"slot": target, "code": "bad-artifact", "message": f"its artifact cannot be read ({error})"}
     except OSError as error:
         code = "disk-full" if error.errno in FULL else "io-error"
-        return {"slot": slot["target"], "code": code, "message": f"{error.filename}: {error.strerror}"}
-    return {"python": builder.tag, "machine": builder.machine}
+        return {"slot": target, "code": code, "message": f"{error.filename}: {error.strerror}"}
+    return {}
+
+
+def main(request: dict[str, Any]) -> dict[str, Any]:
+    """Make the slots of `request`: all of them are read and found good before the first file is written."""
+    os.umask(0o022)
+    builder = Builder()
+    failed: dict[str, Any] = {}
+    for slot in request["slots"]:
+        failed = failed or guarded(slot["target"], functools.partial(builder.plan, slot))
+    return failed or builder.make() or {"python": builder.tag, "machine": builder.machine}
 
 
 if __name__ == "__main__":
