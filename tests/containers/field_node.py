@@ -136,7 +136,7 @@ class FieldNode:
         options += [word for key, value in self.labels.items() for word in ("--label", f"{key}={value}")]
         docker(
             *("run", "--detach", "--name", self.name, "--label", LABEL, "--network", "none", "--restart"),
-            *("unless-stopped", "--stop-timeout", "30", "--cap-add", "NET_ADMIN", *options, field_image()),
+            *("unless-stopped", "--stop-timeout", "8", "--cap-add", "NET_ADMIN", *options, field_image()),
         )
         self.wait()
 

@@ -163,7 +163,7 @@ def test_killed_on_the_way_the_old_container_comes_back(killed_node: FieldNode, 
     assert killed_node.document()["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
 
 
-@pytest.mark.parametrize("step", [Step.BEGIN, Step.CREATE, Step.DONE], ids=lambda step: step.value)
+@pytest.mark.parametrize("step", [Step.BEGIN, Step.CREATE], ids=lambda step: step.value)
 def test_with_the_watcher_killed_too_the_next_call_goes_on(field_node: Maker, step: Step) -> None:
     node = field_node()
     node.run()

@@ -51,17 +51,18 @@ def container_facts(
     """
     if not isinstance(runtime, DockerRuntime):
         return None, [], None
+    work = latest(node, Journal(node.journal_file, node.keeper))
+    opened = _open_problem(node, work)
     try:
         document = runtime.inspect()
         image = runtime.image(str(document.get("Image", "")))
     except HiveError as error:
-        return None, [(error.code, error.message)], []
+        return None, opened or [(error.code, error.message)], []
     facts = containers.facts_of(document, image, (str(node.slots_dir), node.to_inside(node.slots_dir)))
-    work = latest(node, Journal(node.journal_file, node.keeper))
     facts["kept"] = work.aside if work is not None and work.phase == "done" else ""
     argv = runtime.lightningd_argv(who)
     problems = [
-        *_open_problem(node, work),
+        *opened,
         *_mount_problems(node, facts),
         *_config_problem(node, document, who, argv),
         *_owner_problem(node, who),

@@ -65,10 +65,13 @@ def resolve(node: str, wanted: str, documents: list[Document]) -> Document:
 def lightningd_pid(top: str) -> int:
     """Return lightningd's pid out of `docker top -eo pid,args`; 0 when it does not run."""
     for line in top.splitlines()[1:]:
-        words = line.split()
-        # A script runs as its interpreter with the script as first argument.
-        if len(words) > 1 and any(PurePosixPath(word).name == "lightningd" for word in words[1:3]):
-            return int(words[0])
+        pid, *words = line.split()
+        # A script runs as its interpreter, with options, and the script as the first other argument.
+        script = next((word for word in words[1:] if not word.startswith("-")), "")
+        interpreted = bool(words) and PurePosixPath(words[0]).name.startswith(("python", "bash", "sh", "dash"))
+        program = script if interpreted else words[0] if words else ""
+        if PurePosixPath(program).name == "lightningd":
+            return int(pid)
     return 0
 
 

@@ -141,7 +141,12 @@ class Recreation:
         project = compose_.project_of(facts, self.node)
         if project is not None:
             written = compose_.write_override(project, self.node)
-            labels = compose_.labels_for(project, self.runtime)
+            try:
+                labels = compose_.labels_for(project, self.runtime)
+            except HiveError:
+                if written:
+                    project.override.unlink()
+                raise
             hint = compose_.command_hint(project)
             self.notes += [hint] if hint else []
         name = facts["name"]

@@ -157,7 +157,13 @@ class DockerRuntime(Runtime):
         found = identity(socket_pid)
         if found is not None:
             return found
-        listed = self.docker(["top", self.container, "-eo", "pid,args"])
+        try:
+            name = self.container
+        except HiveError as error:
+            if error.code != "no-container":
+                raise
+            return None
+        listed = self.docker(["top", name, "-eo", "pid,args"])
         pid = containers.lightningd_pid(listed.out) if listed.rc == 0 else 0
         return identity(pid)
 
