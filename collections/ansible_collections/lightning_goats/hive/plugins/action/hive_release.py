@@ -98,7 +98,7 @@ def release(parameters: Mapping[str, Any], directory: Path, check_mode: bool) ->
         raise ReleaseError("source", "No architecture is given: name x86_64, aarch64 or both.")
     if parameters["valid_days"] < 0:
         raise ReleaseError("source", "The days of validity are negative: use 0 for releases that do not expire.")
-    base = directory / (parameters["workspace"] or "")
+    base = (directory / (parameters["workspace"] or "")).resolve()
     outcome = _release.release(
         [_release.Wanted(base=base, **_given(item)) for item in parameters["plugins"]],
         {str(name): str(version) for name, version in parameters["versions"].items()},

@@ -207,7 +207,8 @@ def _find(directory: Path, sources: Sources, signer: keys.Signer) -> tuple[Relea
     try:
         found = load_release(directory, signer.allowed_signers, sources.name, sources.version, now=time.time())
     except ReleaseError as error:
-        return None, str(error)
+        # Who signs has changed: nothing is wrong with what is there.
+        return None, "signed by another key before" if error.code == "stranger" else str(error)
     if found.manifest["source"]["digest"] != sources.digest:
         return None, CHANGED
     return found, ""
