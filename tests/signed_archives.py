@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from waiting import wait_until
+
 NAME = "clightning-{version}-Debian-12-amd64.tar.xz"
 # Enough of a lightningd for `--version`; tests that run a node put the sandbox's fake in its place.
 PROGRAM = '#!/bin/sh\n[ "$1" = --version ] && echo {version}\n'
@@ -99,7 +101,8 @@ def maintainers() -> Iterator[Maintainers]:
         yield Maintainers(home)
     finally:
         subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False, capture_output=True)
-        shutil.rmtree(home)
+        # The agent takes its sockets away itself, a moment later.
+        wait_until(lambda: shutil.rmtree(home, ignore_errors=True) or not home.exists(), 20, "gpg's files are gone")
 
 
 @dataclass(frozen=True)
