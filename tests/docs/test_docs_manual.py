@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from flows.flow_fleet import ROOT, Fleet
+from flows.flow_fleet import Fleet
 
-from docs import transcript
+from docs import hand, transcript
 
-GUIDE = ROOT / "docs/runbooks/manual.md"
+GUIDE = hand.MANUAL
 FULL = [{"name": name, "version": "0.1.0"} for name in ("cl-hive-comms", "cl-hive-archon", "cl-hive")]
 FULL[0]["options"] = {"hive-comms-policy-preset": "conservative"}  # type: ignore[assignment]
 UPGRADED = [{**FULL[0], "version": "0.1.1"}, *FULL[1:]]
@@ -38,23 +38,6 @@ def values(fleet: Fleet, node: str) -> dict[str, str]:
         "SIGNERS": str(fleet.shelf.signers),
         "SIGNER": "release@sandbox",
     }
-
-
-class Hand:
-    """An operator at the shell of one node, with the guide open."""
-
-    def __init__(self, fleet: Fleet, node: str) -> None:
-        self.steps = transcript.steps(GUIDE, values(fleet, node))
-        self.shell = transcript.Shell(fleet.root, os.environ)
-        self.do("Your node", "Tools for this session")
-
-    def do(self, *headings: str) -> None:
-        """Work through these chapters."""
-        for heading in headings:
-            chapter = [step for step in self.steps if step.headings[1:2] == (heading,)]
-            assert chapter, f"the guide has no chapter {heading!r} with anything to do"
-            for step in chapter:
-                transcript.check(step, *self.shell.run(step.command), GUIDE.name)
 
 
 def plugin_pids(fleet: Fleet, node: str) -> set[int]:
@@ -88,9 +71,10 @@ def test_the_guide_does_what_it_says_from_the_top_to_the_bottom(start_fleet: Sta
 @pytest.mark.slow
 def test_ansible_takes_over_what_was_made_by_hand_and_the_other_way_round(start_fleet: StartFleet) -> None:
     fleet = start_fleet(1, hive_stack=FULL, hive_python=os.path.realpath(sys.executable))
-    hand = Hand(fleet, "alpha")
-    with hand.shell:
-        hand.do("Look first", "Install")
+    operator = hand.Hand(fleet.root)
+    with operator.shell:
+        operator.do(GUIDE, hand.OWN, hand.TOOLS, values=values(fleet, "alpha"))
+        operator.do(GUIDE, "Look first", "Install")
 
         # A node that was made by hand is taken over without stopping anything.
         lightningd, plugins = fleet.pid("alpha"), plugin_pids(fleet, "alpha")
@@ -103,7 +87,7 @@ def test_ansible_takes_over_what_was_made_by_hand_and_the_other_way_round(start_
         assert "Nothing to change" in fleet.good("rollout").text
 
         # What Ansible manages can be upgraded by hand, and that is taken over too.
-        hand.do("Look first", "Upgrade")
+        operator.do(GUIDE, "Look first", "Upgrade")
         assert fleet.version("alpha", "hive-comms") == "0.1.1"
         plugins = plugin_pids(fleet, "alpha")
         fleet.good("rollout", hive_stack=UPGRADED)
@@ -113,10 +97,10 @@ def test_ansible_takes_over_what_was_made_by_hand_and_the_other_way_round(start_
         # Both ways back: by the playbook what was upgraded by hand, by hand what the playbook installed.
         fleet.good("rollback")
         assert fleet.version("alpha", "hive-comms") == "0.1.0"
-        hand.do("Upgrade", "Rollback")
+        operator.do(GUIDE, "Upgrade", "Rollback")
         fleet.good("rollout")
         assert "Nothing to change" in fleet.good("rollout").text
         assert fleet.pid("alpha") == lightningd, "lightningd was never restarted"
 
-        hand.do("Look first", "Uninstall")
+        operator.do(GUIDE, "Look first", "Uninstall")
         assert plugin_pids(fleet, "alpha") == set()
