@@ -91,11 +91,14 @@ class Running:
 
     def kill(self) -> None:
         """Kill it with everything it started, as a power cut would; what outlives it by design is left alone."""
-        family = descendants(self.process.pid)
-        for pid in [self.process.pid, *family]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self.tell(signal.SIGKILL)
         self.process.wait(timeout=30)
+
+    def tell(self, number: signal.Signals) -> None:
+        """Send a signal to it and to everything it started, for example to hold it where it is, and let it go on."""
+        for pid in [self.process.pid, *descendants(self.process.pid)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def kill_group(self) -> None:
         """Kill its process group: Ansible's workers have sessions of their own and finish what they are at."""
