@@ -170,7 +170,8 @@ class Slot:
 
     def _environment(self) -> None:
         """Make it a virtual environment, which to an interpreter is a file beside a link to it."""
-        base = Path(getattr(sys, "_base_executable", "") or sys.executable)
+        # Not through a link that the next upgrade of the system turns to another Python.
+        base = Path(getattr(sys, "_base_executable", "") or sys.executable).resolve()
         version = ".".join(str(part) for part in sys.version_info[:3])
         lines = [f"home = {base.parent}", "include-system-site-packages = false", f"version = {version}", ""]
         write(self.target / "pyvenv.cfg", "\n".join(lines).encode(), 0o444)
