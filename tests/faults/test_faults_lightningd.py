@@ -192,3 +192,27 @@ def test_installed_again_in_part_the_restart_that_is_allowed_helps(fresh_rig: Ri
     assert outcome["phase"] == "confirmed", outcome.get("error")
     assert outcome["lightningd_restarts"] == 1
     assert rig.call(f"{NAME}-status")["options"][NOTE] == "b"
+
+
+@pytest.mark.parametrize("action", ["kill", "kill-after", "error"])
+def test_interrupted_at_a_planned_restart_nobody_is_blamed(
+    fresh_rig: Rig, stacks: tuple[Stack, Stack], action: str
+) -> None:
+    rig, _ = fresh_rig, stacks
+    rig.settle([rig.item("0.1.0", options={NOTE: "a"}), rig.second(options={"hive-fixture-second-note": "a"})])
+    rig.stop()
+    rig.start()
+    rig.settle([])
+    wanted = [rig.item("0.1.0", options={NOTE: "b"})]
+    code, _ = rig.crash(f"{Step.RESTART.value}:{action}", "switched", wanted, allow_lightningd_restart=True)
+    assert code == (1 if action == "error" else -signal.SIGKILL), "the failpoint was not reached"
+    again = rig.run("switched", wanted, allow_lightningd_restart=True, deadman_seconds=0.0)
+    if again["phase"] != "confirmed":
+        # The dead-man saw a lightningd that no record names, and has undone the switch already.
+        assert again["code"] in ("already-reverted", "lightningd-down"), again["error"]
+        rig.wait_closed(30)
+        again = rig.run("switched", wanted, allow_lightningd_restart=True, deadman_seconds=0.0)
+    assert again["phase"] == "confirmed", again.get("error")
+    assert rig.observe()["quarantine"] == []
+    assert rig.call(f"{NAME}-status")["options"][NOTE] == "b"
+    rig.assert_runs(wanted)
