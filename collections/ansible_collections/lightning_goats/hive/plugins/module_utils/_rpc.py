@@ -169,6 +169,11 @@ class Rpc:
             done = subprocess.run(argv, capture_output=True, timeout=limit, check=False, stdin=subprocess.DEVNULL)
         except subprocess.TimeoutExpired as error:
             raise RpcTimeoutError(f"lightningd did not answer {method} within {limit:g} s", method=method) from error
+        except FileNotFoundError as error:
+            # While lightningd is down there is no socket; a node that is reached by it has no need of a command.
+            raise NodeDownError(
+                f"there is no socket {self.path} and no command {argv[0]}; start lightningd, or set hive_lightning_cli"
+            ) from error
         except OSError as error:
             raise HiveError(
                 f"cannot run {argv[0]} ({error.strerror}); set hive_lightning_cli to the argv that reaches this node",
