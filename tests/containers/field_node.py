@@ -39,14 +39,15 @@ def docker(*words: str, check: bool = True) -> str:
 def base_image() -> str:
     """Return the image of Debian's packages that the molecule machines use."""
     machines = REPOSITORY / "molecule/machines"
-    return subprocess.run([machines / "image", "trixie"], capture_output=True, text=True, check=True).stdout.strip()
+    argv = [str(machines / "image"), "trixie"]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @cache
 def software() -> str:
     """Return the directory with the verified fake, for that image."""
     machines = REPOSITORY / "molecule/machines"
-    argv = [machines / "software", "trixie", base_image()]
+    argv = [str(machines / "software"), "trixie", base_image()]
     environment = {key: value for key, value in os.environ.items() if key not in ("CLN_PREFIX", "BITCOIN_PREFIX")}
     environment["PATH"] = f"{REPOSITORY}/.venv/bin:{environment['PATH']}"
     return subprocess.run(argv, capture_output=True, text=True, check=True, env=environment).stdout.strip()

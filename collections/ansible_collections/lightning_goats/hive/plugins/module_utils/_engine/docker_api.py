@@ -101,7 +101,7 @@ class DockerApi:
         except (OSError, http.client.HTTPException) as error:
             raise HiveError(
                 f"docker does not answer on {self.path} ({error}); start it, and see that this user may use it "
-                "(hive_become)",
+                "(ansible_become)",
                 "docker-down",
             ) from error
         finally:

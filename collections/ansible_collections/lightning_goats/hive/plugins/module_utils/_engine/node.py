@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,10 @@ class Node:
             raise HiveError(
                 "hive_container is empty; set it to the name of the container that runs lightningd", "bad-node"
             )
+        cli = tuple(known.get("lightning_cli") or ())
+        if known["runtime"] == "docker" and cli and shutil.which(cli[0]) is None:
+            # The host of a container has no reason to have one; the socket on the volume is enough.
+            cli = ()
         lightning_dir = absolute("lightning_dir", known["lightning_dir"])
         return cls(
             name=known["name"],
@@ -67,7 +72,7 @@ class Node:
             config_file=absolute("config_file", known.get("config_file") or str(lightning_dir / "config")),
             python=known.get("python") or "/usr/bin/python3",
             lightningd=tuple(known.get("lightningd") or ()),
-            lightning_cli=tuple(known.get("lightning_cli") or ()),
+            lightning_cli=cli,
             service=known.get("service") or "lightningd",
             container=known.get("container") or "",
             docker_cli=tuple(known.get("docker_cli") or ("docker",)),
