@@ -154,6 +154,12 @@ def restart_container(all_nodes: dict[str, Any]) -> Callable[[], None]:
     return restart
 
 
+@pytest.fixture
+def other(before: dict[str, Before]) -> str:
+    """The good release that does not run now."""
+    return "0.2.0" if before["dock"].now["version"] == "0.1.0" else "0.1.0"
+
+
 @dataclass
 class Before:
     """What a node was before the fault."""
@@ -161,9 +167,19 @@ class Before:
     node: Any
     now: dict[str, Any]
 
-    def holds(self, restarted: bool = False) -> bool:
-        """Whether the node is what it was, healthy and with nothing open; fails with the difference."""
+    def holds(self, restarted: bool = False, quarantined: str = "") -> bool:
+        """Whether the node is what it was, healthy and with nothing open; fails with the difference.
+
+        Args:
+            restarted: lightningd was killed on purpose, so it is another process.
+            quarantined: what stands in the configuration to keep lightningd from starting it again.
+        """
         now = state_of(self.node)
+        if quarantined:
+            kept_out = [line for line in now["config"] if line.startswith("disable-plugin=")]
+            assert kept_out, "nothing is quarantined"
+            assert all(quarantined in line for line in kept_out), kept_out
+            now["config"] = self.now["config"]
         if restarted:
             assert now["lightningd"] != self.now["lightningd"], "lightningd was to be another process"
             now["lightningd"] = self.now["lightningd"]
@@ -180,7 +196,7 @@ def state_of(node: Any) -> dict[str, Any]:
     return {
         "version": version,
         "plugins": node.plugins(),
-        "config": node.config(),
+        "config": [line for line in node.config().splitlines() if line and not line.startswith("#")],
         "lightningd": node.lightningd(),
         "node": node.rpc("getinfo")["id"],
     }

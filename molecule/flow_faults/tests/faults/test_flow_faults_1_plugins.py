@@ -26,7 +26,7 @@ def test_a_plugin_that_kills_lightningd(operator: Any, stack: Any, before: dict[
     assert rc != 0, text
     for name, was in before.items():
         assert wait_until(partial(was.node.ask, "hive-fixture-status"), 30, f"{name} answers", 0.2)
-        assert was.holds(restarted=True), name
+        assert was.holds(restarted=True, quarantined="hive-fixture"), name
     restarts = {node["lightningd_restarts"] for node in operator.report()["nodes"].values()}
     assert 0 not in restarts, restarts
 

@@ -14,13 +14,13 @@ def is_reverted(node: Any) -> bool:
 
 
 def test_the_machines_restart_in_the_middle(
-    operator: Any, before: dict[str, Any], metal12: Any, metal13: Any, restart_container: Any
+    operator: Any, before: dict[str, Any], other: str, metal12: Any, metal13: Any, restart_container: Any
 ) -> None:
     """A switch that nobody confirmed does not outlive a restart: the dead-man is there again and takes it back."""
-    rc, text = operator.start("molecule/flow_faults/switch.yml", version="0.1.0", deadman=45).end()
+    rc, text = operator.start("molecule/flow_faults/switch.yml", version=other, deadman=30).end()
     assert rc == 0, text
     for was in before.values():
-        assert was.node.rpc("hive-fixture-status")["version"] == "0.1.0"
+        assert was.node.rpc("hive-fixture-status")["version"] == other
     metal12.reboot()
     metal13.reboot()
     restart_container()
@@ -29,13 +29,15 @@ def test_the_machines_restart_in_the_middle(
         assert was.holds(restarted=True), name
 
 
-def test_disks_that_take_nothing(operator: Any, stack: Any, before: dict[str, Any], metal12: Any, metal13: Any) -> None:
+def test_disks_that_take_nothing(
+    operator: Any, stack: Any, before: dict[str, Any], other: str, metal12: Any, metal13: Any
+) -> None:
     """One is full and one is read-only: both refuse before anything changes, and the healthy one goes back."""
     places = {"metal12": f"{metal12.node.state_dir}/backups", "metal13": "/opt/rollout"}
     metal12.root(f"mount -t tmpfs -o size=16k,mode=700 tmpfs {places['metal12']}")
     metal13.root(f"mount -o remount,bind,ro {places['metal13']}")
     try:
-        rc, text = operator.rollout(stack("0.1.0"), hive_min_free_bytes=0)
+        rc, text = operator.rollout(stack(other), hive_min_free_bytes=0)
     finally:
         metal12.root(f"umount {places['metal12']}")
         metal13.root(f"mount -o remount,bind,rw {places['metal13']}")
