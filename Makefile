@@ -7,6 +7,7 @@ BOOTSTRAP := $(CURDIR)/.cache/uv-$(UV_VERSION)
 UV := $(BOOTSTRAP)/bin/uv
 ANSIBLE := PATH="$(VENV)/bin:$$PATH" ANSIBLE_CONFIG="$(CURDIR)/ansible.cfg" "$(VENV)/bin/ansible-playbook"
 SUITE ?=
+PAGE ?=
 # Where a proxy with a certificate of its own stands in between, the system knows it and uv does not.
 export UV_SYSTEM_CERTS := true
 
@@ -36,8 +37,8 @@ test: venv ## all tests
 lint: venv ## ruff, mypy --strict, yamllint, ansible-lint (production)
 	@scripts/lint
 
-bench: venv ## benchmarks; SUITE=name for one of them
-	@PATH="$(VENV)/bin:$$PATH" PYTHONPATH=tests:collections "$(VENV)/bin/python" -m bench $(SUITE)
+bench: venv ## benchmarks; SUITE=name for one of them, PAGE=1 writes the last figures into their page
+	@PATH="$(VENV)/bin:$$PATH" PYTHONPATH=tests:collections "$(VENV)/bin/python" -m bench $(if $(PAGE),--page,$(SUITE))
 
 reference: venv ## write docs/reference from the code
 	@"$(VENV)/bin/python" scripts/generate_reference.py

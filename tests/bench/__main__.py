@@ -1,5 +1,7 @@
 """`make bench [SUITE=name]`: run the benchmark suites, write var/bench/<suite>.json, print a table.
 
+`make bench PAGE=1` runs nothing and writes the last figures into docs/design/performance.md.
+
 A missed goal makes the exit status 1; CI runs no benchmark, because a noisy machine must not decide what lands.
 """
 
@@ -12,6 +14,7 @@ import sys
 from pathlib import Path
 
 import bench
+from bench import page
 from bench.measurement import Measurement, table, write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +31,12 @@ def suites() -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("suite", nargs="*", help="one of: " + ", ".join(suites()))
-    chosen = parser.parse_args().suite or suites()
+    parser.add_argument("--page", action="store_true", help="write the last figures into docs/design/performance.md")
+    given = parser.parse_args()
+    if given.page:
+        page.write(ROOT)
+        return 0
+    chosen = given.suite or suites()
     unknown = sorted(set(chosen) - set(suites()))
     if unknown:
         parser.error(f"no suite named {', '.join(unknown)}; there are: {', '.join(suites())}")

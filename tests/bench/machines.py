@@ -25,6 +25,7 @@ SUITE = "bookworm"
 LIGHTNING, STATE, PID_FILE = "/var/lib/lightningd", "/var/lib/hive", "/run/lightningd/lightningd.pid"
 PREFIX = f"hive-bench-{os.getpid()}"
 UID = 900
+KEYS = "/etc/ssh/bench_keys"
 
 
 def missing() -> str:
@@ -109,7 +110,7 @@ class Machines(BenchFleet):
             *("--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw", "--volume", f"{software}:/opt/cln:ro"),
             *("--volume", f"{lightning}:{LIGHTNING}"),
             *("--volume", f"{ssh}/host:/etc/ssh/ssh_host_ed25519_key:ro"),
-            *("--volume", f"{ssh}/id.pub:/home/deploy/.ssh/authorized_keys:ro", image),
+            *("--volume", f"{ssh}/id.pub:{KEYS}:ro", image),
         )
         _out("docker", "cp", service, f"{machine}:/etc/systemd/system/lightningd.service")
         _out("docker", "start", machine)
@@ -131,7 +132,7 @@ class Machines(BenchFleet):
 
     def _write_inventory(self) -> None:
         ssh = self.root / "ssh"
-        proxy = "docker exec -i %h sh -c 'mkdir -p /run/sshd && exec /usr/sbin/sshd -i'"
+        proxy = f"docker exec -i %h sh -c 'mkdir -p /run/sshd && exec /usr/sbin/sshd -i -o AuthorizedKeysFile={KEYS}'"
         variables: dict[str, Any] = {
             "ansible_user": "deploy",
             "ansible_become": True,
