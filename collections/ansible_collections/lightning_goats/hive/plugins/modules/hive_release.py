@@ -35,7 +35,7 @@ options:
         default: ""
       git:
         description:
-          - Path or URL of a git repository that holds a plugin as a script, with a requirements file, and is no package.
+          - Path or URL of a git repository that holds a plugin as a script, with a requirements file, and no package.
           - The release is the commit that O(plugins[].ref) names; its dependencies are locked in O(locks_dir).
         type: str
         default: ""
@@ -57,9 +57,10 @@ options:
         default: ""
       declares:
         description:
-          - What cannot be asked of a foreign plugin. It holds C(health_rpc), a method that answers when the plugin is well, and
-            if they differ from nothing C(start_order), C(database), C(database_option), C(key_files), C(tables), C(schema_version),
-            C(readable_by), C(requires) and C(conflicts), as manifests have them.
+          - What cannot be asked of a foreign plugin. C(health_rpc), a method that answers when the plugin is well, is
+            required.
+          - C(start_order), C(database), C(database_option), C(key_files), C(tables), C(schema_version), C(readable_by),
+            C(requires) and C(conflicts) are as in manifests. By default there is no database and nothing is needed.
         type: dict
         default: {}
       artifact:
@@ -72,13 +73,13 @@ options:
         default: ""
       manifest:
         description:
-          - Path or URL of the manifest that came with O(plugins[].artifact). It is taken over as it is, if one of O(allowed_signers)
-            signed it.
+          - Path or URL of the manifest that came with O(plugins[].artifact). It is taken over as it is, if one of
+            O(allowed_signers) signed it.
           - Empty makes and signs a manifest here.
         type: str
         default: ""
       signature:
-        description: Path or URL of the signature of O(plugins[].manifest). Empty takes the manifest's with C(.sig) added.
+        description: Path or URL of the manifest's signature. Empty takes that of the manifest with C(.sig) added.
         type: str
         default: ""
   versions:
@@ -103,7 +104,8 @@ options:
     type: path
     required: true
   locks_dir:
-    description: Where the locks of foreign plugins are kept, as C(<name>/<version>/pylock.toml). Keep them with the inventory.
+    description:
+      - Where the locks of foreign plugins are kept, as C(<name>/<version>/pylock.toml). Keep them with the inventory.
     type: path
     default: var/locks
   signing_key:
