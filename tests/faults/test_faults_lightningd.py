@@ -58,6 +58,7 @@ def test_killed_together_with_lightningd_the_dead_man_brings_both_back(
 def test_a_node_without_lightningd_is_refused(fresh_rig: Rig, stacks: tuple[Stack, Stack]) -> None:
     rig, (_, new) = fresh_rig, stacks
     rig.stop()
+    assert rig.node.socket.exists(), "a stale socket is left, and nobody listens"
     outcome = rig.run("switched", new)
     assert (outcome["phase"], outcome["code"]) == ("refused", "lightningd-down")
     assert not (rig.node.state_dir / "lock.json").exists()

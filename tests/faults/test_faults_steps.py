@@ -8,12 +8,13 @@ import pytest
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.steps import (
     CONFIRM_STEPS,
     FORWARD_STEPS,
+    RESTORE_STEPS,
     REVERT_STEPS,
     Step,
 )
 from faults.rig import NAME, Rig
 
-# A restart of lightningd is a step only where the switch cannot be done without; it has tests of its own.
+# A restart of lightningd is a step only where nothing else will do: test_faults_lightningd.
 FORWARD = [step for step in FORWARD_STEPS if step is not Step.RESTART]
 AFTER_ARMED = [Step.STOP, Step.START, Step.CLEAR, Step.WRITE, Step.VERIFY, Step.SWITCHED]
 # Without data to put back, and while lightningd lives, these are no steps of a plain way back; they have tests of their
@@ -35,6 +36,11 @@ def stacks(shared_rig: Rig) -> tuple[Stack, Stack]:
     # Persisted by `setconfig`, so that the switch has something to clear.
     rig.call("setconfig", config=f"{NAME}-limit", val=11)
     return old, new
+
+
+def test_every_step_is_in_one_of_the_orders_that_faults_are_injected_into() -> None:
+    """RESTART, QUARANTINE and the steps about data need a fault of their own: see the modules named above and below."""
+    assert {*FORWARD_STEPS, *CONFIRM_STEPS, *RESTORE_STEPS, *REVERT_STEPS} == set(Step)
 
 
 @pytest.mark.parametrize("action", ["kill", "kill-after"])
