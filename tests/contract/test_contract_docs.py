@@ -212,8 +212,8 @@ def test_every_code_is_explained() -> None:
 
 
 def test_no_code_is_explained_that_nothing_raises() -> None:
-    # Two are put together of two words, one has its sentence from elsewhere.
-    unseen = {"option-collision", "rpc-collision", "reports-dir"}
+    # Two are put together of two words, one has its sentence from elsewhere, one is an option's name.
+    unseen = {"option-collision", "rpc-collision", "reports-dir", "important-plugin"}
     assert sorted(_explained() - set(codes()) - unseen) == []
 
 

@@ -156,7 +156,7 @@ def _rights(user: str) -> dict[str, Any]:
     try:
         entry = pwd.getpwnam(user)
     except KeyError:
-        raise HiveError(f"user {user!r} does not exist on this node; set hive_node_user", "bad-node") from None
+        raise HiveError(f"user {user!r} does not exist on this node; set hive_user", "bad-node") from None
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
