@@ -200,7 +200,7 @@ def build_slots(node: Node, runtime: Runtime, manifests: list[dict[str, Any]]) -
     """
     targets = [slot_path(node, str(m["name"]), str(m["artifact"]["sha256"])) for m in manifests]
     # What a plugin runs from was whole once and only its marker was lost: it must not be pulled from under it.
-    fresh = [not in_use(node.to_inside(target)) for target in targets]
+    fresh = [not in_use(node.to_inside(target), target) for target in targets]
     unpacked = [target for target, new in zip(targets, fresh) if new]
     for manifest, target in zip(manifests, targets):
         make_dir(target.parent, node.owner, 0o755)

@@ -129,11 +129,24 @@ def plugin_processes(lightningd_pid: int, directory: str) -> list[int]:
     return [pid for pid in children(lightningd_pid) if any(word.startswith(prefix) for word in arguments(pid)[:4])]
 
 
-def in_use(directory: str) -> bool:
-    """Whether any process of this machine runs something inside `directory`, as that process sees it."""
+def in_use(directory: str, here: Path | None = None) -> bool:
+    """Whether any process of this machine runs something inside `directory`, as that process sees it.
+
+    Args:
+        here: the same directory as this machine sees it; containers may have different ones at one path.
+    """
     prefix = directory.rstrip("/") + "/"
     numbers = [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()]
-    return any(word.startswith(prefix) for pid in numbers for word in arguments(pid)[:4])
+    users = (pid for pid in numbers if any(word.startswith(prefix) for word in arguments(pid)[:4]))
+    return any(here is None or _sees(pid, directory, here) for pid in users)
+
+
+def _sees(pid: int, directory: str, here: Path) -> bool:
+    try:
+        return (PROC / str(pid) / "root" / directory.lstrip("/")).samefile(here)
+    except OSError:
+        # One that is gone uses nothing; what cannot be looked at counts as in use while there is something to use.
+        return identity(pid) is not None and here.exists()
 
 
 def end_process(pid: int, lightningd_pid: int, directory: str) -> bool:

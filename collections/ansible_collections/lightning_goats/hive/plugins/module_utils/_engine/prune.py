@@ -48,7 +48,7 @@ def prune(node: Node, keep: set[str], slots_keep: int, aside_keep: int, engine: 
         spare = sorted((slot for slot in slots if slot.digest not in keep), key=lambda s: _built(node, s), reverse=True)
         kept |= {slot.digest for slot in spare[:slots_keep]}
         for slot in spare[slots_keep:]:
-            if in_use(node.to_inside(slot.path)):
+            if in_use(node.to_inside(slot.path), slot.path):
                 kept.add(slot.digest)
                 continue
             _remove_slot(node, slot)
