@@ -62,3 +62,27 @@ def test_a_stage_waits_for_all_earlier_ones() -> None:
 def test_a_stage_knows_who_was_not_kept() -> None:
     assert rollout.unconfirmed(confirmed("c"), "c") == ["a"]
     assert rollout.unconfirmed(fleet(c={"__hive_canary_confirm": {"failed": True}}), "a") == ["c", "a"]
+
+
+def test_only_nodes_that_lack_releases_are_staged() -> None:
+    assert rollout.staging_hosts(fleet()) == "a,b,c"
+    assert rollout.staging_hosts({}) == rollout.NOBODY
+
+
+def hive(forming: bool, tickets: Json | None) -> dict[str, Json]:
+    """Two nodes that run cl-hive, and what the first answered when it was to invite."""
+    run = {"nodes": {}, "hive": {"nodes": ["b", "a"], "node_ids": {}, "forming": forming}}
+    shared = {"__hive_gate_result": {"run": run}}
+    invited = {} if tickets is None else {"__hive_fleet_invitation": {"tickets": tickets}}
+    return {"a": shared, "b": {**shared, **invited}}
+
+
+def test_one_node_invites_and_all_join_when_one_is_missing() -> None:
+    assert rollout.inviting_hosts(hive(True, None)) == "b"
+    assert rollout.joining_hosts(hive(True, {"02aa": "ticket"})) == "b,a"
+
+
+@pytest.mark.parametrize(("forming", "tickets"), [(False, {"02aa": "ticket"}), (True, {}), (True, None)])
+def test_nobody_joins_a_hive_that_is_complete_or_not_wanted(forming: bool, tickets: Json | None) -> None:
+    assert rollout.joining_hosts(hive(forming, tickets)) == rollout.NOBODY
+    assert rollout.inviting_hosts(hive(False, None)) == rollout.NOBODY
