@@ -85,7 +85,7 @@ def test_the_lock_of_a_dead_controller_is_broken_only_when_asked(one: Fleet) -> 
 
 @pytest.mark.parametrize("step", ["lock", "stop", "write", "verify"])
 def test_the_engine_is_killed_under_a_living_controller(one: Fleet, step: str) -> None:
-    """As the kernel does when memory is short: the same run takes the node back and fails; the next one goes through."""
+    """As the kernel does when memory is short: the run takes the node back and fails; the next one goes through."""
     before, version, pid = one.version("alpha"), other(one), one.pid("alpha")
     one.more_environment = {"HIVE_FAULTS": "1", "HIVE_FAILPOINT": f"{step}:kill-after"}
     try:

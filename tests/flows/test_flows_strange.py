@@ -1,8 +1,7 @@
-"""Strange places, names and environments: a rollout goes through, or says in one sentence why not, and changes nothing."""
+"""Strange places, names and environments: a rollout goes through, or one sentence says why not and nothing changes."""
 
 from __future__ import annotations
 
-import os
 import stat
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import yaml
 from faults.mounts import own_mounts, room, small_disk
 from flows.flow_fleet import PLUGIN, ROOT, Fleet, Outcome, Shelf
 
-NAME = "knötchen-α.example"
+NAME = "knötchen-ß.example"
 NEW = {"hive_stack": [{"name": PLUGIN, "version": "0.1.1"}]}
 OLD_PYTHON = """#!/bin/sh
 case "$*" in *version_info*) echo cp38 ;; *) exec {python} "$@" ;; esac

@@ -121,7 +121,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             resumed=bool(adopted),
             started_at=round(time.time(), 3),
             lines=_plan.describe(plan),
-            run=_run(plan, desired, args, shelf, observed, nothing=preview),
+            run=_run(plan, sealed, args, shelf, observed, nothing=preview),
         )
         if plan["refused"]:
             result["failed"] = True
@@ -299,7 +299,7 @@ def _runs_hive(step: Json) -> bool:
 
 def _run(
     plan: Json,
-    desired: Mapping[str, Stack],
+    sealed: Mapping[str, Stack],
     args: Json,
     shelf: Shelf,
     observed: Mapping[str, Json | None],
@@ -322,7 +322,7 @@ def _run(
                 "wave": wave["name"],
                 "revert_first": step["action"] == "revert",
                 "remake_container": step["remake_container"],
-                "stack": _plan.normal(desired[node]),
+                "stack": _plan.normal(sealed[node]),
                 "releases": [
                     {key: item[key] for key in ("name", "version", "digest")}
                     # What was installed by hand may be known to its node alone, which has kept it.

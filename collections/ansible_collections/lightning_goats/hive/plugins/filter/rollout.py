@@ -8,10 +8,11 @@ and ``max_fail_percentage`` then lets the next batch start. So every batch asks 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan_hosts
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.sealed import fingerprint
 
 Results = Mapping[str, Any]
 # A pattern that matches no host and that Ansible does not warn about.
@@ -80,6 +81,23 @@ def unfinished_before(hostvars: Mapping[str, Any], node: str) -> list[str]:
     return found
 
 
+def unsealed(stack: Sequence[Mapping[str, Any]], wanted: Any) -> list[dict[str, Any]]:
+    """``stack`` of the plan with the secret values of ``wanted`` (the node's hive_stack) in place of fingerprints.
+
+    What is registered or printed holds fingerprints; values are put in where a node's own module takes them.
+    """
+    given = {item["name"]: item.get("options") or {} for item in wanted or [] if isinstance(item, Mapping)}
+    result = []
+    for item in _plan_hosts.plain(stack):
+        known = {
+            fingerprint(name, value): value
+            for name, raw in _plan_hosts.plain(given.get(item["name"], {})).items()
+            for value in (raw, str(raw))
+        }
+        result.append({**item, "options": {name: known.get(v, v) for name, v in item["options"].items()}})
+    return result
+
+
 def _good(hostvars: Mapping[str, Any], node: str, name: str) -> bool:
     """Whether the task that registered ``name`` ran on ``node`` and did not fail."""
     result = hostvars[node].get(name) if node in hostvars else None
@@ -100,4 +118,5 @@ class FilterModule:
             "unstaged": unstaged,
             "unconfirmed": unconfirmed,
             "unfinished_before": unfinished_before,
+            "unsealed": unsealed,
         }

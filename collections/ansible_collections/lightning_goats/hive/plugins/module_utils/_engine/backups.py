@@ -16,6 +16,7 @@ from .files import canonical, disk_error, make_dir, read_bytes, read_json, remov
 from .guard import Look
 from .node import Node
 from .observe import database_path, list_backups, options_of
+from .sealed import seal
 from .stacks import stack_digest
 
 MANIFEST = "manifest.json"
@@ -114,7 +115,7 @@ def _fill(node: Node, seen: Look, partial: Path, request: BackupRequest) -> dict
     include = read_bytes(node.include_file)
     if include is not None:
         write_atomic(partial / "hive.conf", include, owner)
-    write_atomic(partial / "stack.json", canonical(seen.stack), owner)
+    write_atomic(partial / "stack.json", canonical(seal(seen.stack)), owner)
     files = {str(path.relative_to(partial)): _describe(path) for path in sorted(partial.rglob("*")) if path.is_file()}
     return {
         "reason": request.reason,

@@ -157,7 +157,8 @@ class Switch:
 
     def switched(self) -> Result:
         """Move the node to the stack of the request."""
-        return self._switch_to(normalise(self.request.stack), "switch")
+        # A plugin must get values, never the fingerprints that stand for them.
+        return self._switch_to(self.vault.open(normalise(self.request.stack)), "switch")
 
     def rolled_back(self) -> Result:
         """Go back to the stack confirmed before the stable one."""
