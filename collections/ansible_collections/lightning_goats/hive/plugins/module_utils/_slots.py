@@ -325,7 +325,7 @@ def describe(
     argv = [entry, SELF_DESCRIPTION]
     if manifest.get("foreign"):
         argv = [node.python, "-IS", "-c", source_of(_getmanifest.__name__.rpartition(".")[2]), f"{timeout:g}", entry]
-    done = runtime.run(argv, timeout + 5.0 if manifest.get("foreign") else timeout)
+    done = runtime.try_slot(argv, timeout + 5.0 if manifest.get("foreign") else timeout)
     if done.rc is None:
         raise HiveError(
             f"{what} does not even describe itself within {timeout:g} s on this node; the release is broken",

@@ -41,14 +41,17 @@ def open_read_only(path: Path, owner: Owner) -> sqlite3.Connection:
 
 
 def refuse_strange(path: Path, owner: Owner) -> None:
-    """Refuse links and files of somebody else: root must not carry a stranger's secrets into a backup."""
+    """Refuse links and files of somebody else: root must not carry a stranger's secrets into a backup.
+
+    Whoever owns the directory is no stranger: the field's image gives all of it away at every start and runs as root.
+    """
     try:
-        facts = path.lstat()
+        facts, above = path.lstat(), path.parent.stat()
     except OSError as error:
         raise HiveError(
             f"{path} cannot be looked at ({error.strerror}); run as its owner or as root", "bad-database"
         ) from error
-    if not stat.S_ISREG(facts.st_mode) or facts.st_uid not in (owner.uid, 0):
+    if not stat.S_ISREG(facts.st_mode) or facts.st_uid not in (owner.uid, 0, above.st_uid):
         raise HiveError(f"{path} is not a plain file of lightningd's user; find out who put it there", "strange-file")
 
 

@@ -43,6 +43,10 @@ class Runtime:
         """Run a command that writes slots, with the interpreter and the paths that lightningd has."""
         return self.run(argv, timeout, env=env)
 
+    def try_slot(self, argv: list[str], timeout: float) -> Done:
+        """Run what is in a slot where lightningd would run it."""
+        return self.run(argv, timeout)
+
     def start_command(self, argv: list[str]) -> list[str]:
         """Return what starts lightningd again, run on this machine."""
         raise HiveError(f"runtime {self.node.runtime} cannot start lightningd", "bad-node")

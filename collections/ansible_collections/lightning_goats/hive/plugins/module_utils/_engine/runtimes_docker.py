@@ -121,6 +121,13 @@ class DockerRuntime(Runtime):
             self.docker(["rm", "--force", name])
         return done
 
+    def try_slot(self, argv: list[str], timeout: float) -> Done:
+        """Run what is in a slot in lightningd's container, or beside it while that does not see the slots yet."""
+        slots = (str(self.node.slots_dir), self.node.to_inside(self.node.slots_dir))
+        if containers.facts_of(self.inspect(), None, slots)["slots_mounted"]:
+            return self.run(argv, timeout)
+        return self.build(argv, timeout + DOCKER_SECONDS, {})
+
     def start_lightningd(self, argv: list[str], seconds: float) -> None:
         """Start the container, or lightningd in it where the container's first process outlives lightningd."""
         state = self.inspect()["State"]
