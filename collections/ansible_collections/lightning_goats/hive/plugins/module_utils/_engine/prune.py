@@ -41,8 +41,8 @@ def prune(node: Node, keep: set[str], slots_keep: int, aside_keep: int, engine: 
     kept = set(keep)
     by_name: dict[str, list[Slot]] = {}
     for slot in list_slots(node):
-        # One without a marker is half of one; staging sees to those.
-        if slot.digest:
+        # One without a marker is half of one, or was installed by hand; staging sees to those.
+        if slot.complete:
             by_name.setdefault(slot.name, []).append(slot)
     for slots in by_name.values():
         spare = sorted((slot for slot in slots if slot.digest not in keep), key=lambda s: _built(node, s), reverse=True)
@@ -68,7 +68,7 @@ def _built(node: Node, slot: Slot) -> float:
 def _remove_slot(node: Node, slot: Slot) -> None:
     """Remove one slot: first what makes it one, so that being interrupted leaves half a slot and not a damaged one."""
     mark = marker_path(node, slot.name, slot.digest)
-    mark.unlink()
+    mark.unlink(missing_ok=True)
     sync_dir(mark.parent)
     remove_tree(slot.path)
 
