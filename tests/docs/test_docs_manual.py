@@ -69,6 +69,7 @@ def test_the_guide_does_what_it_says_from_the_top_to_the_bottom(start_fleet: Sta
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_ansible_takes_over_what_was_made_by_hand_and_the_other_way_round(start_fleet: StartFleet) -> None:
     fleet = start_fleet(1, hive_stack=FULL, hive_python=os.path.realpath(sys.executable))
     operator = hand.Hand(fleet.root)
@@ -78,13 +79,11 @@ def test_ansible_takes_over_what_was_made_by_hand_and_the_other_way_round(start_
 
         # A node that was made by hand is taken over without stopping anything.
         lightningd, plugins = fleet.pid("alpha"), plugin_pids(fleet, "alpha")
-        plan = fleet.good("preflight").text
+        plan = fleet.good("rollout").text
         assert re.search(r"take over cl-hive-comms 0\.1\.0 \(\w+\), installed by hand", plan), plan
         assert not re.search(r"(start|stop) cl-hive", plan), plan
-        fleet.good("rollout")
         assert fleet.report["nodes"]["alpha"]["result"] == "confirmed"
         assert (fleet.pid("alpha"), plugin_pids(fleet, "alpha")) == (lightningd, plugins)
-        assert "Nothing to change" in fleet.good("rollout").text
 
         # What Ansible manages can be upgraded by hand, and that is taken over too.
         operator.do(GUIDE, "Look first", "Upgrade")
@@ -94,13 +93,9 @@ def test_ansible_takes_over_what_was_made_by_hand_and_the_other_way_round(start_
         assert plugin_pids(fleet, "alpha") == plugins
         assert "Nothing to change" in fleet.good("rollout", hive_stack=UPGRADED).text
 
-        # Both ways back: by the playbook what was upgraded by hand, by hand what the playbook installed.
+        # The playbook takes back what was upgraded by hand, and hands take away what the playbook has put there.
         fleet.good("rollback")
         assert fleet.version("alpha", "hive-comms") == "0.1.0"
-        operator.do(GUIDE, "Upgrade", "Rollback")
-        fleet.good("rollout")
-        assert "Nothing to change" in fleet.good("rollout").text
-        assert fleet.pid("alpha") == lightningd, "lightningd was never restarted"
-
         operator.do(GUIDE, "Look first", "Uninstall")
+        assert fleet.pid("alpha") == lightningd, "lightningd was never restarted"
         assert plugin_pids(fleet, "alpha") == set()
