@@ -151,9 +151,12 @@ class Slot:
         self.function = function
         self.files = files
 
+    def begin(self) -> None:
+        """Make its directory, which must not be there."""
+        self.target.mkdir(mode=0o755)
+
     def write(self) -> None:
         """Write what no slot before it has, and link to the rest."""
-        self.target.mkdir(mode=0o755)
         for place, file in self.files.items():
             path = self.target / place
             if path == file.origin or not link(file.origin, path):
@@ -260,8 +263,11 @@ class Builder:
 
     def make(self) -> dict[str, Any]:
         """Write what was planned; why it failed, empty when it did not."""
-        compiler = Compiler([file for file in self.fresh if file.python])
         failed: dict[str, Any] = {}
+        for slot in self.slots:
+            # Before the compiler begins: it may be the first to write below one of them.
+            failed = failed or guarded(str(slot.target), slot.begin)
+        compiler = Compiler([] if failed else [file for file in self.fresh if file.python])
         for slot in self.slots:
             failed = failed or guarded(str(slot.target), slot.write)
         failed = {**compiler.wait(), **failed}
