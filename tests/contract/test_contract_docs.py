@@ -20,7 +20,7 @@ from markdown_it import MarkdownIt
 DOCS = [path for path in tracked(".md") if path.is_relative_to(ROOT / "docs") or path.parent == ROOT]
 TROUBLES = ROOT / "docs/runbooks/troubleshooting.md"
 # Of inventories and of Ansible; what begins so is a variable of ours.
-VARIABLE = re.compile(r"\b(hive|sandbox)_[a-z]+(_[a-z]+)*\b")
+VARIABLE = re.compile(r"\b(hive|sandbox)_[a-z]+(_[a-z]+)*\b(?!-)")
 
 
 def _name(path: Path) -> str:
