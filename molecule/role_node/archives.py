@@ -55,7 +55,8 @@ def of_fake(software: Path, version: str) -> list[Member]:
 
 def of_real(prefix: Path, readme: str) -> list[Member]:
     """The members of an archive with the real one, which is the same twice but for a text beside it."""
-    files = [path for part in ("bin", "libexec") for path in sorted((prefix / part).rglob("*")) if path.is_file()]
+    parts = [*sorted(prefix.glob("bin/lightning*")), *sorted((prefix / "libexec").rglob("*"))]
+    files = [path for path in parts if path.is_file()]
     members = [
         Member(f"./usr/{path.relative_to(prefix)}", path.read_bytes(), path.stat().st_mode & 0o777) for path in files
     ]
