@@ -302,11 +302,17 @@ def existing(program: Path, rights: Rights) -> Installed:
     return Installed(version_of(program, rights), program.parent.parent, "")
 
 
-def keep_newest(root: Path, keep: int, units: Path = UNITS) -> list[str]:
-    """Remove the oldest versions beyond `keep`, but none that runs or that a unit names; return what was removed."""
+def keep_newest(root: Path, keep: int, wanted: str, units: Path = UNITS) -> list[str]:
+    """Remove the oldest versions beyond `keep`, but none that runs or that a unit names; return what was removed.
+
+    Args:
+        wanted: digest of the one that is about to be used, which may well be older than others.
+    """
     named = "".join(path.read_text(encoding="utf-8", errors="replace") for path in sorted(units.glob("*.service")))
-    found = [directory_of(root, one["digest"]) for one in installed(root)]
-    spare = [path for path in found[: max(0, len(found) - keep)] if not in_use(str(path)) and f"{path}/" not in named]
+    found = [directory_of(root, one["digest"]) for one in installed(root) if one["digest"] != wanted]
+    spare = [
+        path for path in found[: max(0, len(found) + 1 - keep)] if not in_use(str(path)) and f"{path}/" not in named
+    ]
     for path in spare:
         remove_tree(path)
     return [str(path) for path in spare]

@@ -137,7 +137,7 @@ def work(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         would = f"lightningd would be installed from {Path(parameters['archive']).name}"
         return {**facts, "lightningd": None, "missing": True, "msg": would}
     made = versions.install(Path(parameters["incoming"]), digest, parameters["signer"], root, rights)
-    gone = versions.keep_newest(root, max(1, parameters["keep"]))
+    gone = versions.keep_newest(root, max(1, parameters["keep"]), digest)
     after = versions.installed(root)
     shown = {"before": versions.as_text(before), "after": versions.as_text(after)}
     return {

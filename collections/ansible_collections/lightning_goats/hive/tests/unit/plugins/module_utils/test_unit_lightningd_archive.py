@@ -276,10 +276,11 @@ class TestInstalling:
         for version in ("v25.12", "v25.12.1", "v26.06"):
             self.install(tmp_path, version)
         (tmp_path / "cln.service").write_text(f"ExecStart={used.program} --daemon\n")
-        gone = installing.keep_newest(tmp_path / "opt", 2, tmp_path)
+        wanted = self.install(tmp_path, "v24.11")
+        gone = installing.keep_newest(tmp_path / "opt", 3, wanted.digest, tmp_path)
         assert len(gone) == 1
         kept = [one["version"] for one in installing.installed(tmp_path / "opt")]
-        assert kept == ["v25.09", "v25.12.1", "v26.06"]
+        assert kept == ["v24.11", "v25.09", "v25.12.1", "v26.06"]
 
     def test_one_that_was_there_already(self, tmp_path: Path) -> None:
         found = self.install(tmp_path, VERSION)
