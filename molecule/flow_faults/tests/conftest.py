@@ -171,15 +171,16 @@ class Before:
         """Whether the node is what it was, healthy and with nothing open; fails with the difference.
 
         Args:
-            restarted: lightningd was killed on purpose, so it is another process.
-            quarantined: what stands in the configuration to keep lightningd from starting it again.
+            restarted: lightningd was ended on purpose, so it is another process, and its plugin may be quarantined.
+            quarantined: what must stand in the configuration so that lightningd does not start it again.
         """
         now = state_of(self.node)
+        kept_out = [line for line in now["config"] if line.startswith("disable-plugin=")]
         if quarantined:
-            kept_out = [line for line in now["config"] if line.startswith("disable-plugin=")]
             assert kept_out, "nothing is quarantined"
             assert all(quarantined in line for line in kept_out), kept_out
-            now["config"] = self.now["config"]
+        if restarted:
+            now["config"] = [line for line in now["config"] if line not in kept_out]
         if restarted:
             assert now["lightningd"] != self.now["lightningd"], "lightningd was to be another process"
             now["lightningd"] = self.now["lightningd"]

@@ -29,20 +29,29 @@ def test_the_machines_restart_in_the_middle(
         assert was.holds(restarted=True), name
 
 
-def test_disks_that_take_nothing(
-    operator: Any, stack: Any, before: dict[str, Any], other: str, metal12: Any, metal13: Any
-) -> None:
-    """One is full and one is read-only: both refuse before anything changes, and the healthy one goes back."""
-    places = {"metal12": f"{metal12.node.state_dir}/backups", "metal13": "/opt/rollout"}
-    metal12.root(f"mount -t tmpfs -o size=16k,mode=700 tmpfs {places['metal12']}")
-    metal13.root(f"mount -o remount,bind,ro {places['metal13']}")
+def test_a_disk_that_is_read_only(operator: Any, stack: Any, before: dict[str, Any], other: str, metal13: Any) -> None:
+    """Seen before anything changes."""
+    metal13.root("mount -o remount,bind,ro /opt/rollout")
     try:
-        rc, text = operator.rollout(stack(other), hive_min_free_bytes=0)
+        # A restart of these machines does not give the kernel a new boot id, so it counts as a death of lightningd.
+        rc, text = operator.rollout(stack(other), hive_lift_quarantine=True)
     finally:
-        metal12.root(f"umount {places['metal12']}")
-        metal13.root(f"mount -o remount,bind,rw {places['metal13']}")
+        metal13.root("mount -o remount,bind,rw /opt/rollout")
     assert rc != 0, text
-    assert "Read-only file system" in text, text
-    assert "No space left" in text or "free" in text, text
+    assert "read-only" in text, text
+    for name, was in before.items():
+        assert was.holds(), name
+
+
+def test_a_disk_that_is_full(operator: Any, stack: Any, before: dict[str, Any], other: str, metal12: Any) -> None:
+    """The backup before the switch cannot be written: the node stays, and the others of its batch go back."""
+    place = f"{metal12.node.state_dir}/backups"
+    metal12.root(f"mount -t tmpfs -o size=4k,mode=700 tmpfs {place}")
+    try:
+        rc, text = operator.rollout(stack(other), hive_lift_quarantine=True, hive_min_free_bytes=0)
+    finally:
+        metal12.root(f"umount {place}")
+    assert rc != 0, text
+    assert "is full" in text, text
     for name, was in before.items():
         assert was.holds(), name
