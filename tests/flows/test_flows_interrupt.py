@@ -52,6 +52,7 @@ MOMENTS = [
     "says: plan digest",
     "alpha: begin",
     "alpha: intent guard",
+    "alpha: intent prune",
     "alpha: intent backup",
     "alpha: intent arm",
     "alpha: intent stop",
