@@ -19,7 +19,7 @@ IDENTITY = "1f2e3d4c5b6a79880123456789abcdef0123456789abcdef0123456789abcdef"
 SLOTS = ("/var/lib/hive/slots", "/opt/hive/slots")
 
 
-def document(name: str = "node", running: bool = True, **labels: str) -> dict[str, Any]:
+def document(name: str = "node", running: bool = True, labels: dict[str, str] | None = None) -> dict[str, Any]:
     """An inspection as docker 20.10 writes it, of a container of the field's layout."""
     return {
         "Id": IDENTITY,
@@ -33,7 +33,7 @@ def document(name: str = "node", running: bool = True, **labels: str) -> dict[st
             "Env": ["HIVE_COMMS_ENABLED=true", "HIVE_ARCHON_ENABLED=off", "BITCOIN_RPCPASSWORD=secret"],
             "Entrypoint": ["/usr/local/bin/entrypoint.sh"],
             "Cmd": None,
-            "Labels": {f"com.docker.compose.{key.replace('_', '.')}": value for key, value in labels.items()},
+            "Labels": {f"com.docker.compose.{key}": value for key, value in (labels or {}).items()},
             "StopTimeout": 120,
         },
         "HostConfig": {
@@ -72,7 +72,7 @@ def document(name: str = "node", running: bool = True, **labels: str) -> dict[st
 
 def test_facts_hold_the_two_switches_and_nothing_else_of_the_environment() -> None:
     image = {"RepoDigests": ["ghcr.io/lightning-goats/cl-hive-node@sha256:feed"]}
-    facts = containers.facts_of(document(project="hive", service="lightning"), image, SLOTS)
+    facts = containers.facts_of(document(labels={"project": "hive", "service": "lightning"}), image, SLOTS)
     assert facts["env"] == {"HIVE_COMMS_ENABLED": True, "HIVE_ARCHON_ENABLED": False}
     assert "secret" not in str(facts)
     assert facts["image_digest"] == "sha256:feed"
@@ -107,16 +107,16 @@ def test_slots_are_seen_through_the_innermost_mount_and_read_only(
 @pytest.mark.parametrize("wanted", ["lightning", "hive-lightning-1", "hive_lightning_1"])
 def test_a_name_of_either_compose_finds_its_container(wanted: str) -> None:
     labels = {"project": "hive", "service": "lightning", "container-number": "1"}
-    found = containers.resolve("alpha", wanted, [document("a1b2_node", **labels), document("other")])
+    found = containers.resolve("alpha", wanted, [document("a1b2_node", labels=labels), document("other")])
     assert found["Name"] == "/a1b2_node"
 
 
 def test_of_two_candidates_the_running_one_counts_and_two_running_ones_are_refused() -> None:
     labels = {"project": "hive", "service": "lightning"}
-    old, new = document("old", running=False, **labels), document("new", **labels)
+    old, new = document("old", running=False, labels=labels), document("new", labels=labels)
     assert containers.resolve("alpha", "lightning", [old, new])["Name"] == "/new"
     with pytest.raises(HiveError, match="new, second") as refused:
-        containers.resolve("alpha", "lightning", [new, document("second", **labels)])
+        containers.resolve("alpha", "lightning", [new, document("second", labels=labels)])
     assert refused.value.code == "two-containers"
     with pytest.raises(HiveError, match="hive_container") as refused:
         containers.resolve("alpha", "nothing", [new])
