@@ -23,10 +23,12 @@ time.time_ns = lambda: _real_ns() + {seconds} * 10**9
 def one(shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """One node that runs 0.1.0; each test takes it to the other version, at last."""
     fleet = Fleet(tmp_path_factory.mktemp("one"), shelf)
-    fleet.up(1)
-    fleet.good("rollout")
-    yield fleet
-    fleet.down()
+    try:
+        fleet.up(1)
+        fleet.good("rollout")
+        yield fleet
+    finally:
+        fleet.down()
 
 
 def other(fleet: Fleet) -> str:

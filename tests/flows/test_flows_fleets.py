@@ -25,12 +25,14 @@ def two(shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flee
 def single(shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """One node that runs 0.1.0."""
     fleet = Fleet(tmp_path_factory.mktemp("single"), shelf)
-    fleet.up(1)
-    # Larger than the fleet: the one node is the canary, and there is nothing after it.
-    text = fleet.good("rollout", hive_waves=[5, "50%", 100]).text
-    assert "Stage 1 of 1, canary: alpha" in text
-    yield fleet
-    fleet.down()
+    try:
+        fleet.up(1)
+        # Larger than the fleet: the one node is the canary, and there is nothing after it.
+        text = fleet.good("rollout", hive_waves=[5, "50%", 100]).text
+        assert "Stage 1 of 1, canary: alpha" in text
+        yield fleet
+    finally:
+        fleet.down()
 
 
 def to(version: str) -> dict[str, Any]:

@@ -21,10 +21,12 @@ TOGETHER = {"hive_waves": ["100%"], "hive_separate_channel_peers": False}
 def pair(shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Two nodes that run 0.1.0; each test takes them to the other version, at last."""
     fleet = Fleet(tmp_path_factory.mktemp("pair"), shelf)
-    fleet.up(2)
-    fleet.good("rollout", **TOGETHER)
-    yield fleet
-    fleet.down()
+    try:
+        fleet.up(2)
+        fleet.good("rollout", **TOGETHER)
+        yield fleet
+    finally:
+        fleet.down()
 
 
 def to(version: str) -> dict[str, Any]:

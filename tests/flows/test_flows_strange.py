@@ -36,11 +36,13 @@ def odd(shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flee
     root = tmp_path_factory.mktemp("odd") / "Plätze mit 'Lücken' und \"mehr\"" / ("tief" * 30)
     root.mkdir(parents=True)
     fleet = Fleet(root, shelf)
-    fleet.up(1)
-    rename(fleet, **{NAME: "alpha"})
-    fleet.good("rollout")
-    yield fleet
-    fleet.down()
+    try:
+        fleet.up(1)
+        rename(fleet, **{NAME: "alpha"})
+        fleet.good("rollout")
+        yield fleet
+    finally:
+        fleet.down()
 
 
 def bare(fleet: Fleet, umask: str, playbook: str, **variables: Any) -> Outcome:
