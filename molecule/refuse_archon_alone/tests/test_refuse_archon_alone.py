@@ -8,7 +8,8 @@ from typing import Any
 def test_no_plugin_runs_and_nothing_was_written(node: Any) -> None:
     assert node.plugins() == {}
     assert "plugin=" not in node.config()
-    assert "begin" not in [entry["event"] for entry in node.journal()]
+    assert node.journal()[-1]["event"] == "refused"
+    assert {entry["data"]["step"] for entry in node.journal() if entry["event"] == "intent"} == {"guard"}
     assert not node.inside.file(f"{node.lightning_dir}/regtest/cl_hive_archon.db").exists
 
 
