@@ -93,6 +93,12 @@ class Maintainers:
         return self.made[name]
 
 
+def gone(home: Path) -> bool:
+    """Remove a directory; whether that worked."""
+    shutil.rmtree(home, ignore_errors=True)
+    return not home.exists()
+
+
 @contextmanager
 def maintainers() -> Iterator[Maintainers]:
     """Yield people to get keys from; what gpg started for them is ended. The path is short because of its sockets."""
@@ -102,7 +108,7 @@ def maintainers() -> Iterator[Maintainers]:
     finally:
         subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False, capture_output=True)
         # The agent takes its sockets away itself, a moment later.
-        wait_until(lambda: shutil.rmtree(home, ignore_errors=True) or not home.exists(), 20, "gpg's files are gone")
+        wait_until(lambda: gone(home), 20, "gpg's files are gone")
 
 
 @dataclass(frozen=True)
