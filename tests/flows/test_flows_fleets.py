@@ -88,7 +88,7 @@ def test_a_fleet_that_is_all_canary(two: Fleet) -> None:
 def test_a_canary_that_goes_back_stops_the_run_and_the_retry_starts_clean(two: Fleet) -> None:
     begun = [entry for entry in two.journal("bravo") if entry["event"] == "begin"]
     pids = two.pids()
-    outcome = two.bad("rollout", **to("0.5.0"))
+    outcome = two.bad("rollout", **to("0.6.0"), hive_soak_seconds=4)
     assert "verdict: failing" in outcome.text
     assert "Stage 2 of" not in outcome.text
     assert [entry for entry in two.journal("bravo") if entry["event"] == "begin"] == begun

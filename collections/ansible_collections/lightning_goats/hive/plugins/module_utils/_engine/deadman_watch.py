@@ -63,7 +63,8 @@ def wait(node: Node, txn: str, token: str, facts: dict[str, Any]) -> str:
         if not any(alive(who) for who in known):
             known, died = look_after(node, txn, machine, known)
             if died:
-                return DIED
+                # After a new start of the machine lightningd is another one by nature; that is nobody's fault.
+                return deadman.STARTED_ANEW if facts.get("reason") == deadman.STARTED_ANEW else DIED
         time.sleep(min(LOOK_SECONDS, max(0.01, deadman.left(facts))))
 
 
