@@ -85,7 +85,7 @@ def test_a_scenario_leaves_no_step_out(scenario: str) -> None:
 def test_the_alternative_gives_every_variable_of_the_role(scenario: str) -> None:
     """Defaults and other values: each variable of the role is given somewhere in its scenario."""
     spec = yaml.safe_load((ROOT / f"roles/hive_{scenario[5:]}/meta/argument_specs.yml").read_text(encoding="utf-8"))
-    texts = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "molecule" / scenario).glob("*.yml"))]
+    texts = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "molecule" / scenario).rglob("*.yml"))]
     given = set(re.findall(r"^ *(hive_\w+):", "\n".join(texts), re.M))
     assert set(spec["argument_specs"]["main"]["options"]) - given == set()
 
