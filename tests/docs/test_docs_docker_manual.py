@@ -50,7 +50,6 @@ def ours(node: FieldNode) -> list[str]:
 @pytest.mark.docker
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.xdist_group("docker-guide")
 def test_the_guide_does_in_a_container_what_it_says(node: FieldNode, plugins_shelf: Shelf, tmp_path: Path) -> None:
     operator = Hand(tmp_path)
     with operator.shell:

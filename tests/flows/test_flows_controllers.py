@@ -12,9 +12,6 @@ import pytest
 from flows.flow_fleet import PLUGIN, Fleet, Shelf
 from waiting import wait_until
 
-# They share fleets and take them in turn.
-pytestmark = pytest.mark.xdist_group("flows-controllers")
-
 CLOCK = """import time
 _real, _real_ns = time.time, time.time_ns
 time.time = lambda: _real() + {seconds}

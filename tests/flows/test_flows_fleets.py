@@ -11,9 +11,6 @@ import pytest
 from flows.flow_fleet import PLUGIN, Fleet, Shelf
 from waiting import wait_until
 
-# They share fleets and take them in turn.
-pytestmark = pytest.mark.xdist_group("flows-fleets")
-
 
 @pytest.fixture(scope="module")
 def two(shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:

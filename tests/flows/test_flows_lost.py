@@ -13,9 +13,6 @@ import pytest
 from flows.flow_fleet import PLUGIN, Fleet, Shelf
 from waiting import wait_until
 
-# They share fleets and take them in turn.
-pytestmark = pytest.mark.xdist_group("flows-lost")
-
 VERSIONS = itertools.cycle(["0.1.1", "0.1.0"])
 TOGETHER = {"hive_waves": ["100%"], "hive_separate_channel_peers": False}
 

@@ -8,9 +8,6 @@ from pathlib import Path
 import pytest
 from flows.flow_fleet import PLUGIN, Fleet, Shelf
 
-# They share fleets and take them in turn.
-pytestmark = pytest.mark.xdist_group("flows-secrets")
-
 SECRETS = ("Wenn-ist-das-Nunstueck-git", "Slotermeyer-Ja-Beiherhund")
 # lightningd's own configuration has to hold it, and the node's vault from which the dead-man could bring it back.
 ALLOWED = {"hive.conf", "secrets.json"}

@@ -14,9 +14,6 @@ import yaml
 from faults.mounts import own_mounts, room, small_disk
 from flows.flow_fleet import PLUGIN, ROOT, Fleet, Outcome, Shelf
 
-# They share fleets and take them in turn.
-pytestmark = pytest.mark.xdist_group("flows-strange")
-
 NAME = "knötchen-ß.example"
 NEW = {"hive_stack": [{"name": PLUGIN, "version": "0.1.1"}]}
 OLD_PYTHON = """#!/bin/sh

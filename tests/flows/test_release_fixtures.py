@@ -18,7 +18,6 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._release_whee
 from hive_sandbox.fleet import Fleet
 from waiting import wait_until
 
-pytestmark = pytest.mark.xdist_group("release-fixtures")
 PLUGINS = Path(__file__).resolve().parents[1] / "fixtures/plugins"
 NAMES = sorted(path.parent.name for path in PLUGINS.glob("*/pyproject.toml"))
 

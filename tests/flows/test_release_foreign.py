@@ -16,7 +16,7 @@ from fixtures import repositories
 from fixtures.repositories import DECLARES, NAME
 from flows.flow_fleet import ROOT, Fleet, Shelf
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("release-sources")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 OURS = "0.1.0"
 

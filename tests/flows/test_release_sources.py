@@ -20,8 +20,6 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._release impo
 from fixtures import repositories
 from fixtures.repositories import DECLARES, NAME, git
 
-pytestmark = pytest.mark.xdist_group("release-sources")
-
 
 @pytest.fixture(scope="module")
 def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

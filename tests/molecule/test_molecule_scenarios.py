@@ -18,7 +18,7 @@ DEFAULT_SEQUENCE = yaml.safe_load((ROOT / ".config/molecule/config.yml").read_te
     "test_sequence"
 ]
 
-on_machines = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.xdist_group("machines")]
+on_machines = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def steps_of(scenario: str) -> list[str]:

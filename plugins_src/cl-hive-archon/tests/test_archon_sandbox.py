@@ -14,7 +14,6 @@ from hive_sandbox.backend import SandboxError
 from hive_sandbox.fleet import Fleet
 from waiting import wait_until
 
-pytestmark = pytest.mark.xdist_group("archon-sandbox")  # one fleet of each kind, not one per worker
 ARCHON, COMMS = (str(shutil.which(name)) for name in ("cl-hive-archon", "cl-hive-comms"))
 
 

@@ -17,7 +17,6 @@ from hive_sandbox.backend import SandboxError
 from hive_sandbox.fleet import Fleet
 from waiting import wait_until
 
-pytestmark = pytest.mark.xdist_group("comms-sandbox")  # one fleet of each kind, not one per worker
 FLAG = "hive-comms-liquidity-publish"
 
 

@@ -17,7 +17,7 @@ from hive_sandbox.backend import SandboxError
 from hive_sandbox.fleet import Fleet
 from waiting import wait_until
 
-pytestmark = [pytest.mark.xdist_group("hive-sandbox"), pytest.mark.slow]
+pytestmark = [pytest.mark.slow]
 NAMES = ("alpha", "bravo", "charlie")
 SECONDS = 60.0
 
