@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, Protocol
 
 from ._engine.errors import HiveError
+from ._waiting import wait_for
 
 Json = dict[str, Any]
 
@@ -69,25 +69,23 @@ def join(rpc: Caller, ticket: str, timeout: float, check_mode: bool) -> Json:
 
 def wait(rpc: Caller, expected: list[str], timeout: float) -> Json:
     """Wait until this node is in a hive that has all ``expected`` members."""
-    deadline = time.monotonic() + timeout
-    while True:
+    missing: list[str] = []
+
+    def complete() -> Json | None:
         found = membership(rpc)
-        missing = [node for node in expected if node not in found["members"]]
-        if found["hive_id"] and not missing:
-            return {**found, "changed": False}
-        if found["refusal"]:
+        missing[:] = [node for node in expected if node not in found["members"]]
+        if found["refusal"] and (missing or not found["hive_id"]):
             raise HiveError(
                 f"the hive refused this node ({found['refusal']}); put that right, then run again", "hive-refused"
             )
-        if time.monotonic() >= deadline:
-            what = (
-                f"{len(missing)} members are missing ({missing[0][:16]}...)"
-                if missing
-                else "the issuer has not admitted it"
-            )
-            raise HiveError(
-                f"the hive is not complete after {timeout:g} s, {what}; look at hive-status and at the "
-                "peers of this node, then run again",
-                "hive-incomplete",
-            )
-        time.sleep(0.1)
+        return {**found, "changed": False} if found["hive_id"] and not missing else None
+
+    found = wait_for(complete, timeout, 0.1)
+    if found is not None:
+        return found
+    what = f"{len(missing)} members are missing ({missing[0][:16]}...)" if missing else "the issuer has not admitted it"
+    raise HiveError(
+        f"the hive is not complete after {timeout:g} s, {what}; look at hive-status and at the peers of this node, "
+        "then run again",
+        "hive-incomplete",
+    )

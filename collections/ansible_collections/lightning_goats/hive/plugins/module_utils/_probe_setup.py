@@ -20,6 +20,7 @@ from ._engine.probe import detached, pid_file, ring_file, settings_file
 from ._engine.probe_ring import last_sample
 from ._engine.processes import wait_gone
 from ._engine.runtimes import runtime_of
+from ._waiting import wait_for
 
 UNITS = Path("/etc/systemd/system")
 SYSTEMCTL_SECONDS = 30.0
@@ -220,12 +221,13 @@ def _end_detached(node: Node) -> None:
 
 
 def _first_sample(node: Node, since: float) -> dict[str, Any]:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
+    def fresh() -> dict[str, Any] | None:
         sample = last_sample(ring_file(node))
-        if sample is not None and float(sample["time"]) >= since - 0.001:
-            return sample
-        time.sleep(0.05)
+        return sample if sample is not None and float(sample["time"]) >= since - 0.001 else None
+
+    sample = wait_for(fresh, START_SECONDS, 0.05)
+    if sample is not None:
+        return sample
     raise HiveError(
         f"the probe of {node.name} was installed but has taken no sample within {START_SECONDS:g} s; "
         f"look at what `journalctl -u {unit_name(node)}` says, or set hive_probe to false",

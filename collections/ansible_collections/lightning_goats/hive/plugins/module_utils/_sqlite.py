@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._engine.errors import HiveError
 from ._engine.files import Owner
+from ._waiting import wait_for
 
 if TYPE_CHECKING:
     import sqlite3
@@ -101,14 +102,14 @@ def _read_patiently(connection: sqlite3.Connection, query: str) -> Any:
     """Return the first row of a query, trying for a tenth of a second while a writer has the database."""
     import sqlite3  # imported late, as above
 
-    deadline = time.monotonic() + 0.1
-    while True:
+    def first() -> list[Any] | None:
         try:
-            return connection.execute(query).fetchone()
+            return [connection.execute(query).fetchone()]
         except sqlite3.OperationalError:
-            if time.monotonic() >= deadline:
-                return None
-        time.sleep(0.005)
+            return None
+
+    found = wait_for(first, 0.1, 0.005)
+    return found[0] if found else None
 
 
 def capture(targets: dict[str, tuple[Path, Path]], owner: Owner) -> dict[str, float]:
@@ -170,6 +171,7 @@ def _barrier(paths: list[Path], readers: list[sqlite3.Connection]) -> float:
             for reader in readers:
                 if reader.in_transaction:
                     reader.execute("ROLLBACK")
+            # SQLite wakes nobody up when a writer lets go; the next try waits for the lock itself.
             time.sleep(0.01)
         finally:
             for writer in writers:

@@ -19,6 +19,7 @@ FILES = (
     "_slots",
     "_sqlite",
     "_unpack",
+    "_waiting",
     "_engine",
     "_engine.aside",
     "_engine.backups",

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .._waiting import wait_for
 from .clock import boot, uptime
 from .errors import HiveError
 from .files import Owner, canonical, make_dir, read_json, sync_dir, write_atomic
@@ -82,17 +83,17 @@ def arm(node: Node, runtime: Runtime, archive: Path, txn: str, seconds: float, r
         _serve(scheduler, str(facts["unit"]), [sys.executable, "-I", *arguments])
     else:
         detach([sys.executable, *arguments], node.keeper)
-    waited = time.monotonic() + ARMED_SECONDS
-    while True:
+
+    def announced() -> Facts | None:
         found = mine(node, token)
-        if found is not None and found.get("pid"):
-            return found
-        if time.monotonic() >= waited:
-            raise HiveError(
-                f"the dead-man of {node.name} did not start within {ARMED_SECONDS:g} s, so nothing was changed",
-                "deadman",
-            )
-        time.sleep(0.01)
+        return found if found is not None and found.get("pid") else None
+
+    armed = wait_for(announced, ARMED_SECONDS)
+    if armed is None:
+        raise HiveError(
+            f"the dead-man of {node.name} did not start within {ARMED_SECONDS:g} s, so nothing was changed", "deadman"
+        )
+    return armed
 
 
 def _serve(scheduler: list[str], unit: str, arguments: list[str]) -> None:

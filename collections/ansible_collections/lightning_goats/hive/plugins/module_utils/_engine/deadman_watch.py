@@ -40,6 +40,7 @@ def watch(node: Node, txn: str, token: str) -> int:
             Switch(node, Request(state="reverted", rollout="")).reverted_by("dead-man", reason, only=txn)
         except HiveError as error:
             sys.stderr.write(f"hive-engine: try {attempt + 1}: {error.message}\n")
+            # What refused may settle by itself: another engine at work, lightningd on its way up.
             time.sleep(PAUSE_SECONDS)
         else:
             return 0
@@ -65,6 +66,7 @@ def wait(node: Node, txn: str, token: str, facts: dict[str, Any]) -> str:
             if died:
                 # After a new start of the machine lightningd is another one by nature; that is nobody's fault.
                 return deadman.STARTED_ANEW if facts.get("reason") == deadman.STARTED_ANEW else DIED
+        # Waiting is its work. In small pieces, so that a death of lightningd and a disarming are seen soon.
         time.sleep(min(LOOK_SECONDS, max(0.01, deadman.left(facts))))
 
 

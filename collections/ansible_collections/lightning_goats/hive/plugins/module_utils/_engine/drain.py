@@ -12,6 +12,7 @@ import math
 import time
 from typing import Any
 
+from .._waiting import wait_for
 from . import channels as ch
 from .errors import HiveError, RpcTimeoutError
 from .machine import Machine
@@ -121,14 +122,18 @@ def drain(
         NodeDownError: lightningd does not answer.
     """
     started = time.monotonic()
-    while True:
-        facts = budget(machine, seconds_needed, margin)
+    facts: dict[str, Any] = {}
+    waited = 0.0
+
+    def settled() -> bool | None:
+        nonlocal waited
+        facts.update(budget(machine, seconds_needed, margin))
+        # Measured before the pause: what was there at the first look was not waited for.
         waited = time.monotonic() - started
-        if facts["enough"]:
-            break
-        if waited >= wait_seconds:
-            raise refusal(machine, facts, waited)
-        time.sleep(min(POLL_SECONDS, max(0.0, wait_seconds - waited)))
+        return True if facts["enough"] else None
+
+    if wait_for(settled, wait_seconds, POLL_SECONDS) is None:
+        raise refusal(machine, facts, waited)
     facts.update(waited_seconds=round(waited, 1), graceful=False, peers_left=0)
     if restart:
         facts.update(_graceful(machine))

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from .._waiting import wait_for
 from .drain import STOP_SECONDS, drain, restart_seconds
 from .errors import HiveError, NodeDownError
 from .machine import Machine
@@ -125,12 +126,15 @@ class Lightningd:
                     f"{self.timeouts.ready:g} s; look at its log",
                     "lightningd-down",
                 )
+            # Whoever else starts it at this moment gets the time to do it.
             time.sleep(RETRY_SECONDS)
 
     def _comes_up(self, deadline: float) -> bool:
         """Wait until it answers and all its plugins are active; False as soon as it is seen to be gone."""
         gone_since = 0.0
-        while time.monotonic() < deadline:
+
+        def up() -> bool | None:
+            nonlocal gone_since
             if self.machine.answers(1.0):
                 try:
                     self.machine.wait_ready(max(1.0, deadline - time.monotonic()))
@@ -143,5 +147,6 @@ class Lightningd:
                 gone_since = time.monotonic()
             elif time.monotonic() - gone_since > GONE_SECONDS:
                 return False
-            time.sleep(0.05)
-        return False
+            return None
+
+        return wait_for(up, deadline - time.monotonic(), 0.05) is True

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .._waiting import wait_for
 from .errors import HiveError
 from .files import Owner, canonical, disk_error, read_json, sync_dir, write_atomic
 from .node import Node
@@ -31,22 +32,24 @@ def engine_lock(node: Node, seconds: float) -> Iterator[None]:
     except OSError as error:
         raise disk_error(error, path) from error
     try:
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise HiveError(
-                        f"another engine has been at work in {node.state_dir} for {seconds:g} s; wait until it has "
-                        "finished and run again",
-                        "busy",
-                    ) from None
-                time.sleep(0.02)
+        if wait_for(lambda: _locked(handle), seconds, 0.02) is None:
+            raise HiveError(
+                f"another engine has been at work in {node.state_dir} for {seconds:g} s; wait until it has finished "
+                "and run again",
+                "busy",
+            )
         yield
     finally:
         os.close(handle)
+
+
+def _locked(handle: int) -> bool | None:
+    """Take the lock if it is free; None when it is not."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    return True
 
 
 def read_lock(path: Path) -> LockFacts | None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 from .._rpc import Params, Rpc
+from .._waiting import wait_for
 from .errors import HiveError, NodeDownError, RpcRefusedError, RpcTimeoutError
 from .node import Node
 from .processes import Identity, alive, end_process, identity, plugin_processes
 from .runtimes import Runtime, runtime_of
 
-POLL_SECONDS = 0.01
 UNKNOWN_METHOD = -32601
 
 PluginList = dict[str, dict[str, Any]]
@@ -66,30 +66,31 @@ class Machine:
         Raises:
             HiveError: one stayed inactive; it is named.
         """
-        deadline = time.monotonic() + seconds
-        while True:
+        waiting: list[str] = []
+
+        def all_active() -> PluginList | None:
             listed = self.plugins()
-            waiting = sorted(Path(name).name for name, item in listed.items() if not item["active"])
-            if not waiting:
-                return listed
-            if time.monotonic() >= deadline:
-                raise HiveError(
-                    f"lightningd of {self.node.name} still waits for {', '.join(waiting)} after {seconds:g} s; "
-                    "stop that plugin or repair it, then run again",
-                    "not-ready",
-                    plugins=waiting,
-                )
-            time.sleep(POLL_SECONDS)
+            waiting[:] = sorted(Path(name).name for name, item in listed.items() if not item["active"])
+            return None if waiting else listed
+
+        listed = wait_for(all_active, seconds)
+        if listed is None:
+            raise HiveError(
+                f"lightningd of {self.node.name} still waits for {', '.join(waiting)} after {seconds:g} s; "
+                "stop that plugin or repair it, then run again",
+                "not-ready",
+                plugins=list(waiting),
+            )
+        return listed
 
     def wait_answer(self, seconds: float) -> bool:
         """Wait until lightningd answers `getinfo`; whether it did."""
         deadline = time.monotonic() + seconds
-        while True:
-            if self.answers(max(0.2, min(self.rpc_seconds, deadline - time.monotonic()))):
-                return True
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.05)
+
+        def answered() -> bool | None:
+            return self.answers(max(0.2, min(self.rpc_seconds, deadline - time.monotonic()))) or None
+
+        return wait_for(answered, seconds, 0.05) is not None
 
     def answers(self, seconds: float) -> bool:
         """Whether lightningd answers `getinfo` now."""
@@ -193,13 +194,10 @@ class Machine:
                     "and run again",
                     "plugin-stays",
                 ) from error
-        deadline = time.monotonic() + max(2.0, seconds)
-        while path in self.plugins():
-            if time.monotonic() >= deadline:
-                raise HiveError(
-                    f"{Path(path).name} is still listed after it was stopped; look at lightningd's log", "plugin-stays"
-                )
-            time.sleep(POLL_SECONDS)
+        if wait_for(lambda: None if path in self.plugins() else True, max(2.0, seconds)) is None:
+            raise HiveError(
+                f"{Path(path).name} is still listed after it was stopped; look at lightningd's log", "plugin-stays"
+            )
         return ended
 
     def end_plugin(self, slot_dir: str, lightningd: Identity | None) -> bool:
@@ -225,12 +223,7 @@ class Machine:
 
     def wait_gone(self, who: Identity | None, seconds: float) -> bool:
         """Wait until lightningd has ended; whether it did."""
-        deadline = time.monotonic() + seconds
-        while who is not None and identity(who.pid) == who:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(POLL_SECONDS)
-        return True
+        return wait_for(lambda: None if who is not None and identity(who.pid) == who else True, seconds) is not None
 
 
 class _Call:
@@ -267,13 +260,3 @@ class _Call:
             reason = self._error.reason.split(": ", 1)[-1]
             raise HiveError(f"{name} was refused by lightningd: {reason}", "plugin-refused") from self._error
         raise self._error
-
-
-def measure(answers: Callable[[], bool], deadline: float) -> float:
-    """Return the monotonic time of the first True of `answers`; 0.0 when the deadline passes first."""
-    while True:
-        if answers():
-            return time.monotonic()
-        if time.monotonic() >= deadline:
-            return 0.0
-        time.sleep(POLL_SECONDS)

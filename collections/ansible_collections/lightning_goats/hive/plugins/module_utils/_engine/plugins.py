@@ -6,10 +6,11 @@ import time
 from typing import Any
 
 from .._slots import find_slot
+from .._waiting import wait_for
 from .errors import HiveError
 from .guard import Look, Manifests, ours_running
 from .loaders import important
-from .machine import Machine, measure
+from .machine import Machine
 from .options import UNKNOWN, Memory, Past, members, past_of, remember
 from .record import Record
 from .request import Timeouts
@@ -133,7 +134,7 @@ class Plugins:
                 if wanted:
                     self.machine.stop_plugin(entry, self.node.to_inside(slot.path), self.timeouts.stop)
                     self._start(entry, str(slot.path), wanted, manifest)
-            if measure(lambda: self.answered(manifest), time.monotonic() + self.timeouts.healthy):
+            if wait_for(lambda: self.answered(manifest) or None, self.timeouts.healthy):
                 outcome["downtime_ms"] = self._downtime(name)
 
     def _start(self, entry: str, slot_dir: str, wanted: dict[str, Any], manifest: dict[str, Any]) -> None:

@@ -88,6 +88,7 @@ def stay(path: Path, every: float) -> int:
                 tick(settings)
             except HiveError as error:
                 sys.stderr.write(f"hive-engine: {error.message}\n")
+        # Its rhythm; in slices, so that it ends soon after its settings have gone.
         time.sleep(max(0.0, min(SLICE_SECONDS, following - time.monotonic())))
     return 0
 

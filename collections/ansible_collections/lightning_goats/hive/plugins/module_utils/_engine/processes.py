@@ -6,9 +6,10 @@ import fcntl
 import os
 import signal
 import struct
-import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from .._waiting import wait_for
 
 PROC = Path("/proc")
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -172,9 +173,4 @@ def end_process(pid: int, lightningd_pid: int, directory: str) -> bool:
 
 def wait_gone(who: Identity, seconds: float) -> bool:
     """Wait until that process has ended; whether it did."""
-    deadline = time.monotonic() + seconds
-    while alive(who):
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(0.01)
-    return True
+    return wait_for(lambda: None if alive(who) else True, seconds) is not None

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from .._slots import Slot, find_slot
+from .._waiting import wait_for
 from . import channels as ch
 from .errors import HiveError
 from .guard import Manifests
-from .machine import Machine, measure
+from .machine import Machine
 from .options import equal_values, option_value
 from .record import Record
 from .request import Timeouts
@@ -73,7 +74,6 @@ class Proof:
 
     def _health(self, slot: Slot) -> None:
         report: dict[str, Any] = {}
-        deadline = time.monotonic() + self.timeouts.healthy
         patience = time.monotonic() + min(FAILED_SECONDS, self.timeouts.healthy)
 
         def settled() -> bool:
@@ -82,7 +82,7 @@ class Proof:
             # One that is silent may still be coming up; one that says it has failed gets less time to think again.
             return report.get("status") in GOOD or (bool(report) and time.monotonic() >= patience)
 
-        measure(settled, deadline)
+        wait_for(lambda: settled() or None, self.timeouts.healthy)
         healthy = report.get("status") in GOOD
         failed = [
             str(check.get("name"))

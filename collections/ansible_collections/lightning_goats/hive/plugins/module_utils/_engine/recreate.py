@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .._waiting import wait_for
 from .bundle import engine_archive
 from .database_places import find_strays
 from .deadman import detach, install_engine
@@ -238,14 +239,10 @@ def watch(recreation: Recreation, work: Work) -> None:
             raise HiveError(f"systemd-run cannot start the watcher ({reason}), so nothing was changed", "deadman")
     else:
         detach(argv, node.keeper)
-    deadline = time.monotonic() + WATCHER_SECONDS
-    while not (read_json(file) or {}).get("watcher"):
-        if time.monotonic() >= deadline:
-            raise HiveError(
-                f"the watcher of {node.name} did not start within {WATCHER_SECONDS:g} s, so nothing was changed",
-                "deadman",
-            )
-        time.sleep(0.02)
+    if wait_for(lambda: (read_json(file) or {}).get("watcher") or None, WATCHER_SECONDS) is None:
+        raise HiveError(
+            f"the watcher of {node.name} did not start within {WATCHER_SECONDS:g} s, so nothing was changed", "deadman"
+        )
 
 
 def be_watcher(state_dir: Path, transaction: str) -> int:
@@ -260,10 +257,12 @@ def be_watcher(state_dir: Path, transaction: str) -> int:
     while alive(engine):
         if not _is_open(node, transaction):
             return 0
+        # Waiting is its work: a process that is not its child cannot be waited for otherwise.
         time.sleep(POLL_SECONDS)
     for _ in range(WATCHER_TRIES):
         if _brought_back(node, transaction):
             return 0
+        # What refused may settle by itself: the docker engine, or another engine of ours at work.
         time.sleep(POLL_SECONDS)
     return 1
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .._waiting import wait_for
 from . import channels as ch
 from . import compose as compose_
 from . import containers
@@ -284,15 +285,14 @@ class Recreation:
 
     def _answers_while_running(self, work: Work, seconds: float) -> bool:
         """Wait for lightningd's answer, and no longer than its container runs."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+
+        def answered() -> bool | None:
             if self.machine.answers(2.0):
                 return True
             state = (self.api.inspect(work.name) or {}).get("State") or {}
-            if not state.get("Running") or state.get("Restarting"):
-                return False
-            time.sleep(0.2)
-        return False
+            return None if state.get("Running") and not state.get("Restarting") else False
+
+        return wait_for(answered, seconds, 0.2) is True
 
     # Back
 
@@ -410,9 +410,7 @@ def is_supervised(document: dict[str, Any], who: Identity | None) -> str:
 
 
 def _ends(api: DockerApi, name: str, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if not ((api.inspect(name) or {}).get("State") or {}).get("Running"):
-            return True
-        time.sleep(0.1)
-    return False
+    def ended() -> bool | None:
+        return None if ((api.inspect(name) or {}).get("State") or {}).get("Running") else True
+
+    return wait_for(ended, seconds, 0.1) is not None

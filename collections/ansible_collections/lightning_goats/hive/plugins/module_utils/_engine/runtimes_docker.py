@@ -6,11 +6,11 @@ import json
 import os
 import shutil
 import signal
-import time
 import uuid
 from pathlib import Path
 from typing import Any
 
+from .._waiting import wait_for
 from . import containers
 from .commands import Done
 from .errors import HiveError
@@ -144,14 +144,13 @@ class DockerRuntime(Runtime):
 
     def _comes_back(self, seconds: float) -> bool:
         """Wait for a supervisor to start lightningd again; False as soon as the container has ended."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+
+        def back() -> bool | None:
             if self.lightningd_identity(0) is not None:
                 return True
-            if not self.inspect()["State"].get("Running"):
-                return False
-            time.sleep(0.2)
-        return False
+            return None if self.inspect()["State"].get("Running") else False
+
+        return wait_for(back, seconds, 0.2) is True
 
     def start_command(self, argv: list[str]) -> list[str]:
         return [*self.node.docker_cli, "start", self.container]
