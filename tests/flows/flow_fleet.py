@@ -312,6 +312,11 @@ class Fleet:
         """The processes of all nodes."""
         return {node: self.pid(node) for node in self.nodes}
 
+    def watched(self, node: str, version: str) -> bool:
+        """Whether a node runs a release that is switched and not yet confirmed: the soak is on."""
+        entries = self.journal(node)
+        return bool(entries) and entries[-1]["event"] == "switched" and self.version(node) == version
+
     def journal(self, node: str) -> list[Json]:
         """The node's journal, oldest entry first; the last line may still be under way."""
         path = self.sandbox / node / "hive/journal.jsonl"
