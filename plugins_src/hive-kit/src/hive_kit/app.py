@@ -19,6 +19,7 @@ from hive_kit.migrations import Migration
 from hive_kit.node import Node
 from hive_kit.options import Option, Options
 from hive_kit.params import bind, usage
+from hive_kit.restored import Restored
 from hive_kit.siblings import Probe, Siblings
 from hive_kit.store import Store
 from hive_kit.workers import Workers
@@ -43,6 +44,7 @@ class Context:
         network_dir: lightningd's directory of this network; databases and key files are there.
         network: bitcoin, testnet, signet or regtest.
         startup: lightningd itself starts (not `plugin start`).
+        restored: the newest restore of the database, None when there was none.
         clock: unix time in seconds.
     """
 
@@ -56,6 +58,7 @@ class Context:
     network_dir: Path
     network: str
     startup: bool
+    restored: Restored | None = None
     clock: Callable[[], float] = time.time
 
     @property

@@ -15,6 +15,7 @@ from hive_kit.health import Health
 from hive_kit.node import Node, RpcError, SocketNode
 from hive_kit.options import Options
 from hive_kit.params import NoParams
+from hive_kit.restored import read_note
 from hive_kit.siblings import Siblings
 from hive_kit.store import Store
 from hive_kit.workers import Workers
@@ -67,6 +68,7 @@ class Runtime(Generic[A]):
                 network_dir=network_dir,
                 network=network,
                 startup=startup,
+                restored=read_note(store.path),
             )
             self.app = spec.application(context)
             self._context = context
