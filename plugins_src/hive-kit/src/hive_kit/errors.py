@@ -113,3 +113,9 @@ class IntegrityError(HiveError):
     """Stored history does not prove itself: something changed it."""
 
     code = 6013
+
+
+class RestoredError(HiveError):
+    """The data was restored and is older than the world: the sentence says until when, or until what, it holds back."""
+
+    code = 6014
