@@ -139,7 +139,7 @@ def test_failed_after_the_exchange_the_old_data_comes_back_by_itself(shared_rig:
 
 @pytest.mark.parametrize(
     ("damage", "code"),
-    [("flip", "set-damaged"), ("remove", "set-damaged"), ("manifest", "no-set"), ("other node", "other-node")],
+    [("flip", "set-damaged"), ("remove", "set-damaged"), ("manifest", "no-set"), ("other node", "set-forged")],
 )
 def test_a_set_that_is_not_whole_or_not_ours_is_refused(shared_rig: Rig, stack: Stack, damage: str, code: str) -> None:
     rig = shared_rig

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ansible_collections.lightning_goats.hive.plugins.module_utils._report import Json, stack_words
+from ansible_collections.lightning_goats.hive.plugins.module_utils._report_restore import restore_command, restore_text
 
 GOOD, CHANGED, BAD, PLAIN = "good", "changed", "bad", "plain"
 
@@ -126,20 +127,12 @@ def _backup(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]:
 
 
 def _restore(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]:
-    which = (result.get("set") or {}).get("id")
+    mood = CHANGED if result.get("changed") else PLAIN
+    lines = [Line(node, text, mood) for text in restore_text(result)]
     if result.get("changed"):
-        return [Line(node, f"restored backup set {which}; what it replaced is kept in {result.get('aside')}", CHANGED)]
-    lost = [
-        f"{table} of {plugin} {facts['lost']}"
-        for plugin, tables in sorted((result.get("loss") or {}).items())
-        for table, facts in sorted(tables.items())
-        if facts.get("lost")
-    ]
-    lines = [Line(node, f"dry run of backup set {which}; rows that would be lost: {', '.join(lost) or 'none'}")]
+        return lines
     lines += [Line("", str(reason), BAD) for reason in result.get("fence") or []]
-    phrase = f" -e 'hive_restore_phrase=\"{result['phrase']}\"'" if result.get("phrase") else ""
-    command = f"to restore: --limit {node} -e hive_restore_set={which} -e hive_restore_apply=true{phrase}"
-    return [*lines, Line("", command)]
+    return [*lines, Line("", restore_command(node, result))]
 
 
 def _judge(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]:

@@ -10,8 +10,10 @@ short_description: Restore the data of a node's hive plugins from a backup set, 
 description:
   - Restores databases and key files of our plugins only. lightningd's own database, C(hsm_secret) and
     C(emergency.recover) are never touched.
-  - Without O(apply) it only says what would be lost, table by table.
+  - Without O(apply) it only says what would change and what would be lost, table by table, key by key.
   - Where anything would be lost, the exact phrase that RV(phrase) shows must be given in O(phrase).
+  - A set goes back whole, all its plugins together. It must be of this node, signed by it, and readable by the
+    releases that are there.
   - The plugins are stopped for the moment of the exchange. What is replaced is kept aside, and comes back when a
     plugin does not get healthy with the restored data.
 author:
@@ -20,9 +22,24 @@ extends_documentation_fragment:
   - lightning_goats.hive.node
 options:
   set:
-    description: Name of the backup set. Empty takes the newest verified one.
+    description: Name of the backup set. Empty takes the newest one that holds when it is checked now.
     type: str
     default: ""
+  unsigned:
+    description: Take a set that nobody has signed, as older releases made them. A forged one is refused all the same.
+    type: bool
+    default: false
+  restore_as:
+    description:
+      - Name of this node, when the set is of another one. Its data then comes without its identity - this node keeps
+        its own keys, and the plugins part the data from the other's.
+    type: str
+    default: ""
+  identity:
+    description:
+      - With O(restore_as), bring the other node's keys along. Two nodes must never run with the same ones.
+    type: bool
+    default: false
   apply:
     description: Restore, and not only say what that would mean.
     type: bool
@@ -74,7 +91,7 @@ options:
         type: float
 attributes:
   check_mode:
-    description: Says what would be lost, as without O(apply).
+    description: Says what would change, as without O(apply).
     support: full
   diff_mode:
     description: The stack does not change; RV(loss) shows the data that does.
@@ -97,9 +114,29 @@ EXAMPLES = r"""
 
 RETURN = r"""
 loss:
-  description: Per plugin and table, rows now, rows in the set, and rows that would be lost or changed.
+  description:
+    - Per plugin and table, rows C(now), rows C(then) in the set, rows C(lost) or changed, and rows brought C(back).
   returned: always, once the set was read
   type: dict
+plugins:
+  description:
+    - Per plugin, C(schema) now, in the set and afterwards; C(identity), the public key or DID, now, in the set and
+      afterwards; C(key_files) by fingerprint; C(receipts), where the chain ends now and in the set and which receipts
+      would be gone; and C(rows), as in RV(loss).
+  returned: always, once the set was read
+  type: dict
+passed_over:
+  description: Newer sets that were not taken, and why, when O(set) is empty.
+  returned: always, once the set was read
+  type: list
+notes:
+  description: What is worth knowing and no reason to refuse, one sentence each.
+  returned: always, once the set was read
+  type: list
+follows:
+  description: What the plugins do now that their data is older than the world, and what is left to the operator.
+  returned: when restored
+  type: list
 fence:
   description: Why the phrase is needed, one sentence each. Empty when nothing would be lost.
   returned: always, once the set was read
@@ -109,7 +146,7 @@ phrase:
   returned: always, once the set was read
   type: str
 set:
-  description: When, at which height and with which stack the set was made.
+  description: When, at which height, of which node and with which stack the set was made, and whether it is signed.
   returned: always, once the set was read
   type: dict
 aside:
@@ -141,6 +178,9 @@ OPTIONS: dict[str, Any] = {
     "set": {"type": "str", "default": ""},
     "apply": {"type": "bool", "default": False},
     "phrase": {"type": "str", "default": ""},
+    "unsigned": {"type": "bool", "default": False},
+    "restore_as": {"type": "str", "default": ""},
+    "identity": {"type": "bool", "default": False},
     "rollout": {"type": "str", "default": "restore"},
     "owner": {"type": "str", "default": ""},
     "break_lock": {"type": "bool", "default": False},
@@ -159,7 +199,15 @@ def work(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         timeouts=Timeouts.from_params(parameters["timeouts"]),
         check_mode=check_mode or not parameters["apply"],
     )
-    wanted = RestoreRequest(parameters["set"], parameters["apply"], parameters["phrase"], request)
+    wanted = RestoreRequest(
+        parameters["set"],
+        parameters["apply"],
+        parameters["phrase"],
+        request,
+        unsigned=parameters["unsigned"],
+        restore_as=parameters["restore_as"],
+        identity=parameters["identity"],
+    )
     return restore(Node.from_params(parameters["node"]), wanted)
 
 

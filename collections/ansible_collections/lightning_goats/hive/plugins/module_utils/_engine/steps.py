@@ -16,8 +16,12 @@ class Step(str, enum.Enum):
     GUARD = "guard"
     BACKUP = "backup"
     PRUNE = "prune"
+    ADOPT = "adopt"
+    COPY = "copy"
     ARM = "arm"
     STOP = "stop"
+    ADOPT_DELTA = "adopt-delta"
+    CARRY_BACK = "carry-back"
     START = "start"
     CLEAR = "clear"
     WRITE = "write"
@@ -31,6 +35,7 @@ class Step(str, enum.Enum):
     REVERT_WRITE = "revert-write"
     REVERT_STOP = "revert-stop"
     REVERT_DATA = "revert-data"
+    REVERT_ADOPTION = "revert-adoption"
     REVERT_START = "revert-start"
     REVERT_CLEAR = "revert-clear"
     REVERT_VERIFY = "revert-verify"
@@ -53,8 +58,20 @@ FORWARD_STEPS = (
     Step.VERIFY,
     Step.SWITCHED,
 )
+# Only where rows move between the monolith's database and those of our plugins.
+ADOPTION_STEPS = (Step.ADOPT, Step.ADOPT_DELTA, Step.CARRY_BACK, Step.REVERT_ADOPTION)
 CONFIRM_STEPS = (Step.CONFIRM, Step.DISARM, Step.UNLOCK)
-RESTORE_STEPS = (Step.GUARD, Step.BACKUP, Step.ARM, Step.STOP, Step.DATA, Step.START, Step.VERIFY, *CONFIRM_STEPS)
+RESTORE_STEPS = (
+    Step.GUARD,
+    Step.BACKUP,
+    Step.COPY,
+    Step.ARM,
+    Step.STOP,
+    Step.DATA,
+    Step.START,
+    Step.VERIFY,
+    *CONFIRM_STEPS,
+)
 REVERT_STEPS = (
     Step.REVERT,
     Step.QUARANTINE,
