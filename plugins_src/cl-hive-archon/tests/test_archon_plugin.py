@@ -131,7 +131,8 @@ def test_the_manifest_names_everything() -> None:
     assert manifest["requires"]["plugins"] == ["cl-hive-comms"]
     assert manifest["start_order"] == 20
     assert manifest["subscriptions"] == ["plugin_started", "plugin_stopped", "shutdown"]
-    assert manifest["tables"] == [f"archon_{name}" for name in ("bindings", "identity", "outbox", "polls", "votes")]
+    own = [f"archon_{name}" for name in ("bindings", "identity", "outbox", "polls", "votes")]
+    assert manifest["tables"] == [*own, "did_credentials", "did_reputation_cache"]
     assert manifest["rpc_methods"] == sorted(
         f"hive-archon-{name}" for name in ("bind-cln", "bind-nostr", "health", "provision", "sign-message", "status")
     )

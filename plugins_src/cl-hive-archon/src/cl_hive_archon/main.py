@@ -8,6 +8,7 @@ from hive_kit.app import PluginSpec, Subscription
 from hive_kit.plugin import run
 from hive_kit.siblings import Probe
 
+from cl_hive_archon.adoption import ADOPTS
 from cl_hive_archon.app import COMMS, COMMS_PROBE, Archon
 from cl_hive_archon.migrations import MIGRATIONS
 from cl_hive_archon.options import DATABASE, DB_PATH, OPTIONS
@@ -29,6 +30,7 @@ SPEC = PluginSpec[Archon](
     ),
     requires=(COMMS,),
     probes=(Probe(COMMS, COMMS_PROBE, (("action", "get"),)),),
+    adopts=ADOPTS,
 )
 
 

@@ -9,6 +9,7 @@ from hive_kit.plugin import run
 from hive_kit.siblings import Probe
 
 from cl_hive import options
+from cl_hive.adoption import ADOPTS
 from cl_hive.app import HiveApplication
 from cl_hive.migrations import MIGRATIONS
 from cl_hive.rpc import membership, packets, status
@@ -36,6 +37,7 @@ SPEC: Final[PluginSpec[HiveApplication]] = PluginSpec(
         Subscription("plugin_started", HiveApplication.on_plugins_changed),
         Subscription("plugin_stopped", HiveApplication.on_plugins_changed),
     ),
+    adopts=ADOPTS,
 )
 
 

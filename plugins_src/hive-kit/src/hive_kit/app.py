@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from hive_kit.adoption import Adopts
 from hive_kit.errors import InvalidParamsError
 from hive_kit.health import Check
 from hive_kit.migrations import Migration
@@ -165,6 +166,7 @@ class PluginSpec(Generic[A]):
         requires, conflicts: plugins that must, or must not, run on the same node.
         probes: siblings to watch.
         cln: oldest lightningd.
+        adopts: what it takes over from the monolith's database; None for nothing.
     """
 
     name: str
@@ -183,6 +185,7 @@ class PluginSpec(Generic[A]):
     hooks: tuple[Hook[A], ...] = ()
     subscriptions: tuple[Subscription[A], ...] = ()
     cln: str = "v25.02"
+    adopts: Adopts | None = None
 
     @cached_property
     def version(self) -> str:

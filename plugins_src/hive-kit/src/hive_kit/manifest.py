@@ -38,4 +38,5 @@ def describe(spec: PluginSpec[Any]) -> dict[str, Any]:
         "requires": {"plugins": list(spec.requires), "cln": spec.cln},
         "conflicts": list(spec.conflicts),
         "health_rpc": spec.health_rpc,
+        **({} if spec.adopts is None else {"adopts": spec.adopts.describe()}),
     }

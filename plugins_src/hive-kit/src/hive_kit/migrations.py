@@ -9,6 +9,15 @@ from dataclasses import dataclass
 from hive_kit.canonical import sha256_hex
 
 MIGRATIONS_TABLE = "kit_migrations"
+CREATE_BOOKKEEPING = f"""
+CREATE TABLE IF NOT EXISTS {MIGRATIONS_TABLE} (
+    version INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    readable_by TEXT NOT NULL,
+    plugin_version TEXT NOT NULL,
+    applied_at INTEGER NOT NULL
+)"""
 
 
 @dataclass(frozen=True)

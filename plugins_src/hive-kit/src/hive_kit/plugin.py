@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pyln.client.plugin import Plugin, Request
 
 _INIT_SECONDS = 90.0  # lightningd kills a plugin after 120 s, and at its own start-up exits with it
+_ADOPTION = ("--hive-adopt", "--hive-carry-back", "--hive-hand-over")
 _LEVELS = ((logging.ERROR, "broken"), (logging.WARNING, "unusual"), (logging.INFO, "info"), (0, "debug"))
 
 
@@ -45,7 +46,8 @@ def run(spec: PluginSpec[Any], argv: Sequence[str] | None = None) -> NoReturn:
 
     Args:
         spec: its declaration.
-        argv: arguments after the program name; `--hive-manifest` and `--hive-selfcheck` print JSON and exit.
+        argv: arguments after the program name; `--hive-manifest` and `--hive-selfcheck` print JSON and exit, as do
+            `--hive-adopt`, `--hive-carry-back` and `--hive-hand-over`, which read JSON from stdin.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if "--hive-manifest" in arguments:
@@ -54,6 +56,10 @@ def run(spec: PluginSpec[Any], argv: Sequence[str] | None = None) -> NoReturn:
     if "--hive-selfcheck" in arguments:
         _print(_selfcheck(spec))
         sys.exit(0)
+    if flag := next((flag for flag in arguments if flag in _ADOPTION), ""):
+        from hive_kit.adoption_run import run as adopt
+
+        sys.exit(adopt(spec, flag))
     if os.environ.get("LIGHTNINGD_PLUGIN") != "1":
         sys.stdout.write(
             f"{spec.name} {spec.version} is a plugin of Core Lightning: lightning-cli plugin start {sys.argv[0]}\n"

@@ -16,20 +16,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from hive_kit.adoption_record import ADOPTION_TABLES, ADOPTIONS, CREATE_RECORD, IN_PLACE
 from hive_kit.errors import OwnershipError, StorageError
 from hive_kit.files import create_private_file, make_private_directory
-from hive_kit.migrations import MIGRATIONS_TABLE, Migration, check_sequence, version_key
+from hive_kit.migrations import CREATE_BOOKKEEPING, MIGRATIONS_TABLE, Migration, check_sequence, version_key
 from hive_kit.ownership import tables_of
 
 T = TypeVar("T")
 
 _BUSY_TIMEOUT_MS = 5_000
-_OWN_BOOKKEEPING = frozenset({MIGRATIONS_TABLE, "sqlite_sequence", "sqlite_stat1"})
+_OWN_BOOKKEEPING = frozenset({MIGRATIONS_TABLE, "sqlite_sequence", "sqlite_stat1"}) | ADOPTION_TABLES
 _SCHEMA_TABLES = frozenset({"sqlite_master", "sqlite_schema", "sqlite_temp_master", "sqlite_temp_schema"})
 _READ_ONLY_PRAGMAS = frozenset(
     {
         "foreign_key_check",
         "foreign_keys",
+        "index_info",
+        "index_list",
         "integrity_check",
         "journal_mode",
         "quick_check",
@@ -39,7 +42,9 @@ _READ_ONLY_PRAGMAS = frozenset(
         "wal_checkpoint",
     }
 )
-_PRAGMAS_WITH_HARMLESS_ARGUMENT = frozenset({"integrity_check", "quick_check", "table_info", "wal_checkpoint"})
+_PRAGMAS_WITH_HARMLESS_ARGUMENT = frozenset(
+    {"index_info", "index_list", "integrity_check", "quick_check", "table_info", "wal_checkpoint"}
+)
 _ROW_WRITES = {
     sqlite3.SQLITE_INSERT: "insert into",
     sqlite3.SQLITE_UPDATE: "update",
@@ -76,15 +81,6 @@ _ADVICE = {
     "SQLITE_CORRUPT": _RESTORE,
     "SQLITE_NOTADB": _RESTORE,
 }
-_CREATE_BOOKKEEPING = f"""
-CREATE TABLE IF NOT EXISTS {MIGRATIONS_TABLE} (
-    version INTEGER PRIMARY KEY,
-    name TEXT NOT NULL,
-    digest TEXT NOT NULL,
-    readable_by TEXT NOT NULL,
-    plugin_version TEXT NOT NULL,
-    applied_at INTEGER NOT NULL
-)"""
 
 
 class Store:
@@ -173,6 +169,10 @@ class Store:
         """Run one writing statement, alone or inside `atomic()`. Returns the number of rows it changed."""
         return self._run(lambda: self._connection.execute(sql, parameters).rowcount)
 
+    def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run one writing statement for each row, alone or inside `atomic()`."""
+        self._run(lambda: self._connection.executemany(sql, rows))
+
     def insert(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Run one INSERT. Returns the row id."""
         return self._run(lambda: self._connection.execute(sql, parameters).lastrowid or 0)
@@ -202,6 +202,40 @@ class Store:
                 if not kept and self._connection.in_transaction:
                     for statement in undo:
                         self._connection.execute(statement)
+
+    # -- adoption -----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def adopting(self) -> Iterator[None]:
+        """Allow the kit's record of an adoption to be written; makes its tables."""
+        assert self._guard is not None
+        with self._guard.migrating():
+            for statement in CREATE_RECORD:
+                self.execute(statement)
+        with self._guard.adopting():
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Write everything once instead of twice (no write-ahead log), for one huge transaction.
+
+        Raises:
+            StorageError: another process has the file open.
+        """
+        with self._lock:
+            self._journal("DELETE")
+            try:
+                yield
+            finally:
+                if not self._connection.in_transaction:
+                    self._journal("WAL")
+
+    def _journal(self, mode: str) -> None:
+        self._connection.set_authorizer(None)
+        try:
+            self._run(lambda: self._connection.execute(f"PRAGMA journal_mode={mode}").fetchall())
+        finally:
+            self._connection.set_authorizer(self._guard)
 
     # -- the file -----------------------------------------------------------------------------------------------------
 
@@ -282,10 +316,12 @@ class Store:
         assert self._guard is not None
         for migration in migrations[have:]:
             with self._guard.migrating(), self.atomic():
-                self.execute(_CREATE_BOOKKEEPING)
+                before = self._names()
+                self.execute(CREATE_BOOKKEEPING)
                 for statement in migration.statements:
-                    self.execute(statement)
-                self._refuse_foreign_tables(migration)
+                    for step in self._fitted(statement, before):
+                        self.execute(step)
+                self._refuse_foreign_tables(migration, before)
                 self.execute(
                     f"INSERT INTO {MIGRATIONS_TABLE} VALUES (?, ?, ?, ?, ?, ?)",
                     (
@@ -320,10 +356,21 @@ class Store:
                     "install that release or restore an older backup set"
                 )
 
-    def _refuse_foreign_tables(self, migration: Migration) -> None:
-        allowed = tables_of(self.plugin) | _OWN_BOOKKEEPING
+    def _names(self) -> frozenset[str]:
         rows = self.query("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
-        foreign = sorted({str(row[0]) for row in rows} - allowed)
+        return frozenset(str(row[0]) for row in rows)
+
+    def _fitted(self, statement: str, tables: frozenset[str]) -> list[str]:
+        """The statement, or what is left of it in a file that came from the monolith and has tables of its own."""
+        if ADOPTIONS not in tables or not self.one(f"SELECT 1 FROM {ADOPTIONS} WHERE table_name = ?", (IN_PLACE,)):
+            return [statement]
+        from hive_kit.adoption_place import fit  # only for such a file
+
+        return fit(statement, self.query)
+
+    def _refuse_foreign_tables(self, migration: Migration, before: frozenset[str]) -> None:
+        allowed = tables_of(self.plugin) | _OWN_BOOKKEEPING
+        foreign = sorted(self._names() - before - allowed)
         if foreign:
             raise OwnershipError(
                 f"migration {migration.version} makes {', '.join(foreign)}, but {self.plugin} does not own it; "
@@ -344,7 +391,17 @@ class _Guard:
         self._plugin = plugin
         self._owned = owned
         self._migrating = False
+        self._adopting = False
         self._reason = ""
+
+    @contextmanager
+    def adopting(self) -> Iterator[None]:
+        """Allow the record of an adoption to be written."""
+        self._adopting = True
+        try:
+            yield
+        finally:
+            self._adopting = False
 
     @contextmanager
     def migrating(self) -> Iterator[None]:
@@ -377,6 +434,8 @@ class _Guard:
                 return "" if self._migrating else "the schema changes only in a migration"
             if first == MIGRATIONS_TABLE and not self._migrating:
                 return f"only a migration writes {MIGRATIONS_TABLE}"
+            if first in ADOPTION_TABLES and not self._adopting:
+                return f"only an adoption writes {first}"
             if first in self._owned or first in _OWN_BOOKKEEPING:
                 return ""
             return f"{self._plugin} does not own {first}, so it may not {_ROW_WRITES[action]} it; ask its owner by RPC"

@@ -49,6 +49,9 @@ PLUGIN_KEYS = frozenset(
         "key_files",
     )
 )
+# What a plugin takes over from the monolith's database; absent for one that takes nothing.
+ADOPTS_KEY = "adopts"
+MESSAGE = re.compile(r"[a-z][a-z0-9_]*")
 # What the builder adds.
 RELEASE_KEYS = frozenset(("schema", "source", "released_at", "expires_at", "artifact", "build", "python", "entry"))
 # Only in manifests of plugins that are not ours: they know no --hive-manifest, and their health RPC is any method that
@@ -115,12 +118,14 @@ def validate(manifest: Any) -> None:
     found = manifest.get("schema")
     _need(found == SCHEMA and _is_count(found), f"its schema is {found!r}, this collection reads {SCHEMA}")
     _exact_keys(
-        {key: manifest[key] for key in manifest if key != FOREIGN_KEY}, RELEASE_KEYS | PLUGIN_KEYS, "the manifest"
+        {key: manifest[key] for key in manifest if key not in (FOREIGN_KEY, ADOPTS_KEY)},
+        RELEASE_KEYS | PLUGIN_KEYS,
+        "the manifest",
     )
     if FOREIGN_KEY in manifest:
         _exact_keys(manifest[FOREIGN_KEY], {"repository", "ref"}, FOREIGN_KEY)
         _need(all(isinstance(value, str) for value in manifest[FOREIGN_KEY].values()), f"{FOREIGN_KEY} names no source")
-    validate_plugin({key: manifest[key] for key in PLUGIN_KEYS})
+    validate_plugin(plugin_part(manifest))
     name, version = manifest["name"], manifest["version"]
     source, artifact = manifest["source"], manifest["artifact"]
     _exact_keys(source, {"commit", "dirty", "digest"}, "source")
@@ -147,9 +152,17 @@ def validate(manifest: Any) -> None:
     _need(all(_names(names, WHEEL) and names != [] for names in wheels.values()), "python.wheels names no wheels")
 
 
+def plugin_part(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What the plugin itself says in ``manifest``."""
+    return {key: manifest[key] for key in sorted(PLUGIN_KEYS | ({ADOPTS_KEY} & set(manifest)))}
+
+
 def validate_plugin(part: Any) -> None:
     """Raise ReleaseError ``schema`` unless ``part`` is what a plugin answers to --hive-manifest."""
-    _exact_keys(part, PLUGIN_KEYS, "the plugin's part")
+    _need(isinstance(part, dict), "the plugin's part is not an object")
+    _exact_keys({key: part[key] for key in part if key != ADOPTS_KEY}, PLUGIN_KEYS, "the plugin's part")
+    if ADOPTS_KEY in part:
+        _validate_adopts(part[ADOPTS_KEY])
     _need(_matches(NAME, part["name"]), f"name {part['name']!r} is not lower-case words joined by hyphens")
     _need(_matches(VERSION, part["version"]), f"version {part['version']!r} is not a version number")
     _need(_matches(VERSION, part["readable_by"]), f"readable_by {part['readable_by']!r} is not a version number")
@@ -182,6 +195,13 @@ def validate_plugin(part: Any) -> None:
         _need(default is None or isinstance(default, (str, int, bool)), f"option {name} has no plain default")
         _need(isinstance(option["dynamic"], bool), f"option {name} does not say whether it is dynamic")
         _need(isinstance(option["description"], str), f"option {name} has no description")
+
+
+def _validate_adopts(adopts: Any) -> None:
+    _exact_keys(adopts, {"tables", "signatures", "in_place"}, ADOPTS_KEY)
+    _need(_names(adopts["tables"], TABLE_NAME), "adopts.tables is not a sorted list of names")
+    _need(_names(adopts["signatures"], MESSAGE), "adopts.signatures is not a sorted list of messages")
+    _need(isinstance(adopts["in_place"], bool), "adopts.in_place is neither true nor false")
 
 
 def verify_signature(data: bytes, signature: Path, allowed_signers: Path, namespace: str = NAMESPACE) -> str:

@@ -17,8 +17,8 @@ from typing import Any
 
 from ansible_collections.lightning_goats.hive.plugins.module_utils._getmanifest import UnanswerableError, ask, described
 from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import (
-    PLUGIN_KEYS,
     ReleaseError,
+    plugin_part,
     validate_plugin,
 )
 from ansible_collections.lightning_goats.hive.plugins.module_utils._release_sources import Sources
@@ -71,7 +71,7 @@ def describe(sources: Sources, artifact: Path, cache: Path) -> dict[str, Any]:
         raise _undescribed(sources, str(error)) from error
     if (part["name"], part["version"]) != (sources.name, sources.version):
         raise _undescribed(sources, f"it calls itself {part['name']} {part['version']}")
-    return {key: part[key] for key in PLUGIN_KEYS}
+    return plugin_part(part)
 
 
 def _own_words(sources: Sources, artifact: Path, cache: Path) -> Any:
