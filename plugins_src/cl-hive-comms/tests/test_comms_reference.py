@@ -18,7 +18,7 @@ PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "cl-hive-comms.md").r
 def test_options_and_their_defaults() -> None:
     listed = dict(re.findall(r"^\| `(hive-comms-[a-z-]+)` \| `([^`]*)`", PAGE, re.MULTILINE))
     shown = {option.name: str(option.wire_default) for option in SPEC.options}
-    shown = {name: {"True": "true"}.get(value, value) for name, value in shown.items()}
+    shown = {name: {"True": "true", "False": "false"}.get(value, value) for name, value in shown.items()}
     assert listed == shown
 
 

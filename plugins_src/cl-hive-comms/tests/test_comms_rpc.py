@@ -42,6 +42,14 @@ def test_status_of_a_new_node(call: Call) -> None:
         "active_trials": 0,
         "receipts": 1,
         "payments": {"total_sats": 0, "day_sats": 0, "week_sats": 0},
+        "spending": {
+            "limits": {"day_sats": 50_000, "week_sats": 200_000, "per_advisor_day_sats": 25_000},
+            "spent": {"total_sats": 0, "day_sats": 0, "week_sats": 0},
+            "left": {"day_sats": 50_000, "week_sats": 200_000},
+            "in_flight_sats": 0,
+        },
+        "held_actions": 0,
+        "restore": None,
         "features": {
             "marketplace": {"enabled": True, "publish": True, "subscribe": True},
             "liquidity": {"enabled": True, "publish": True, "subscribe": True},
@@ -303,6 +311,17 @@ BAD = [
     ("hive-client-alias", ["set", "a b", "x"], -32602, "alias: 'a b' is not 1 to 64 letters, digits, dots, dashes"),
     ("hive-client-alias", ["get", "a"], 6001, "alias not found: a; set it with action=set"),
     ("hive-client-alias", ["remove", "a"], 6001, "alias not found: a"),
+    ("hive-client-payments", ["steal"], -32602, "action: 'steal' is not one of summary, history, list, record, pay"),
+    ("hive-client-payments", ["record"], -32602, "missing required parameter: advisor"),
+    ("hive-client-payments", ["record", "nobody", 1], 6001, "advisor not found: nobody"),
+    ("hive-client-payments", ["record", "", -1], -32602, "amount_sats: -1 is less than the minimum 0"),
+    ("hive-client-payments", {"kind": "cash"}, -32602, "kind: 'cash' is not one of bolt11, bolt12, l402, cashu"),
+    ("hive-client-approve", ["a"], 6001, "there is no action a; hive-client-approve lists what waits"),
+    ("hive-client-approve", {"reject": True}, -32602, "missing required parameter: action_id"),
+    ("hive-comms-rpc", [], -32602, "missing required parameter: request"),
+    ("hive-comms-rpc", ["no", "bob"], -32602, "request: is not valid JSON"),
+    ("hive-comms-rpc", [{}, "bob", "smoke"], -32602, "transport: 'smoke' is not one of rest"),
+    ("hive-comms-nostr-ingest", ["ab", {}], -32602, "sender_pubkey: 'ab' is not 64 hex digits"),
     ("hive-client-prune", [0], -32602, "days: 0 is less than the minimum 1"),
     ("hive-client-prune", [366], -32602, "days: 366 is more than the maximum 365"),
 ]
@@ -328,7 +347,7 @@ def test_an_alias_that_would_never_be_found_is_refused(call: Call) -> None:
     call("hive-client-alias", "set", "bob", "bob")
 
 
-def test_every_method_is_tested_here() -> None:
-    source = Path(__file__).read_text("utf-8")
+def test_every_method_is_tested() -> None:
+    source = "".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_comms_*.py"))
     missing = [method.name for method in SPEC.methods if f'"{method.name}"' not in source]
     assert missing == []

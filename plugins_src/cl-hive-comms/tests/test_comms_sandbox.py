@@ -87,7 +87,7 @@ def test_methods_and_options_are_those_of_the_manifest(cli: Cli) -> None:
     }
     configs = cli("listconfigs")["configs"]
     values = {
-        name: entry.get("value_str", entry.get("value_bool"))
+        name: next(entry[kind] for kind in ("value_str", "value_bool", "value_int") if kind in entry)
         for name, entry in configs.items()
         if entry.get("plugin") == cli.program
     }

@@ -9,11 +9,13 @@ from hive_kit.errors import InvalidParamsError
 from hive_kit.params import NoParams, boolean, csv, integer, json_object, text
 
 from cl_hive_comms.app import Comms
-from cl_hive_comms.options import PRESETS
+from cl_hive_comms.options import MAX_SATS, PRESETS
 from cl_hive_comms.services.advisor_service import ALIAS_PATTERN, PERMISSIONS
+from cl_hive_comms.services.spending_service import KINDS
+from cl_hive_comms.storage.advisor_store import Advisor
 
 _ALIAS_SHAPE = "1 to 64 letters, digits, dots, dashes or underscores"
-_ADVISOR_LENGTH = 256
+ADVISOR_LENGTH = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +34,9 @@ class IdentityParams:
 class AuthorizeParams:
     """hive-client-authorize."""
 
-    advisor: str = text(max_length=_ADVISOR_LENGTH, aliases=["advisor_id"])
+    advisor: str = text(max_length=ADVISOR_LENGTH, aliases=["advisor_id"])
     access: tuple[str, ...] = csv(default=("monitor",), choices=PERMISSIONS)
-    daily_limit_sats: int = integer(default=0, minimum=0, maximum=2_100_000_000_000_000)
+    daily_limit_sats: int = integer(default=0, minimum=0, maximum=MAX_SATS)
     note: str = text(default="", max_length=500)
 
 
@@ -42,7 +44,7 @@ class AuthorizeParams:
 class RevokeParams:
     """hive-client-revoke."""
 
-    advisor: str = text(max_length=_ADVISOR_LENGTH, aliases=["advisor_id"])
+    advisor: str = text(max_length=ADVISOR_LENGTH, aliases=["advisor_id"])
     reason: str = text(default="", max_length=500)
 
 
@@ -61,7 +63,7 @@ class PolicyParams:
 class ReceiptsParams:
     """hive-client-receipts."""
 
-    advisor: str = text(default="", max_length=_ADVISOR_LENGTH, aliases=["advisor_id"])
+    advisor: str = text(default="", max_length=ADVISOR_LENGTH, aliases=["advisor_id"])
     limit: int = integer(default=50, minimum=1, maximum=500)
     verify: bool = boolean(default=False)
 
@@ -72,8 +74,22 @@ class AliasParams:
 
     action: str = text(default="list", choices=("list", "set", "get", "remove"))
     alias: str = text(default="", pattern=ALIAS_PATTERN, shape=_ALIAS_SHAPE)
-    advisor: str = text(default="", max_length=_ADVISOR_LENGTH, aliases=["advisor_id"])
+    advisor: str = text(default="", max_length=ADVISOR_LENGTH, aliases=["advisor_id"])
     limit: int = integer(default=200, minimum=1, maximum=500)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaymentsParams:
+    """hive-client-payments."""
+
+    action: str = text(default="summary", choices=("summary", "history", "list", "record", "pay"))
+    advisor: str = text(default="", max_length=ADVISOR_LENGTH, aliases=["advisor_id"])
+    amount_sats: int = integer(default=0, minimum=0, maximum=MAX_SATS)
+    kind: str = text(default="bolt11", choices=KINDS)
+    note: str = text(default="", max_length=500)
+    limit: int = integer(default=100, minimum=1, maximum=500)
+    bolt11: str = text(default="", max_length=8_000, aliases=["invstring"])
+    nonce: int | None = integer(default=None, minimum=0, maximum=2**63 - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +107,10 @@ def status(app: Comms, _: NoParams) -> Json:
         "identity": {"pubkey": app.identity.pubkey, "relays": relays, "relays_source": source},
         "policy": app.policy.get(),
         **app.advisors.summary(),
+        "payments": app.spending.sums(),
+        "spending": app.spending.summary(),
+        "held_actions": app.management.waiting_count(),
+        "restore": app.restore.summary(),
         "receipts": app.receipts.count(),
         "features": app.features.as_dict(),
         "mode": app.mode,
@@ -189,9 +209,57 @@ def alias(app: Comms, params: AliasParams) -> Json:
     return {"ok": True, "entry": asdict(service.alias(params.alias))}
 
 
+def payments(app: Comms, params: PaymentsParams) -> Json:
+    """What was spent, and paying within the limits."""
+    service = app.spending
+    if params.action == "summary" and not params.advisor:
+        return {"ok": True, "summary": service.sums()}
+    if params.action in ("history", "list") and not params.advisor:
+        return _listed(service.history(params.limit))
+    if not params.advisor:
+        raise InvalidParamsError("missing required parameter: advisor")
+    advisor = app.advisors.find(params.advisor)
+    if params.action == "summary":
+        return {"ok": True, "summary": service.sums(advisor.advisor_id)}
+    if params.action in ("history", "list"):
+        return _listed(service.history(params.limit, advisor.advisor_id))
+    if params.action == "pay":
+        return {"ok": True, **_pay(app, advisor, params)}
+    if params.amount_sats == 0:
+        raise InvalidParamsError("amount_sats must be positive")
+    payment, receipt = service.record(advisor, params.amount_sats, params.kind, params.note)
+    return {
+        "ok": True,
+        "payment_id": payment,
+        "advisor_id": advisor.advisor_id,
+        "amount_sats": params.amount_sats,
+        "kind": params.kind,
+        "receipt_id": receipt,
+    }
+
+
 def prune(app: Comms, params: PruneParams) -> Json:
-    """Remove old receipts; what is left stays provable."""
-    return {"ok": True, "days": params.days, "pruned": {"receipts": app.receipts.prune(params.days)}}
+    """Remove old receipts, decided actions and idle replay state; what is left of the chain stays provable."""
+    pruned = {"receipts": app.receipts.prune(params.days), **app.management.prune(params.days)}
+    return {"ok": True, "days": params.days, "pruned": pruned}
+
+
+def _pay(app: Comms, advisor: Advisor, params: PaymentsParams) -> Json:
+    if not params.bolt11:
+        raise InvalidParamsError("missing required parameter: bolt11")
+    if params.nonce is None:
+        raise InvalidParamsError(
+            "missing required parameter: nonce (a number of your own: one nonce of an advisor is paid once)"
+        )
+    known = app.spending.known(advisor, params.nonce, params.bolt11)
+    if known is not None:
+        return known
+    quote = app.spending.quote(params.bolt11, params.amount_sats)
+    return app.spending.send(app.spending.reserve(advisor, params.nonce, quote, params.note), quote)
+
+
+def _listed(found: list[Json]) -> Json:
+    return {"ok": True, "count": len(found), "payments": found}
 
 
 def _shown(app: Comms) -> Json:
@@ -215,5 +283,6 @@ METHODS: tuple[Method[Comms], ...] = (
     Method("hive-client-policy", policy, PolicyParams, "Show or change the policy: preset, overrides, reset"),
     Method("hive-client-receipts", receipts, ReceiptsParams, "List receipts; verify=true proves the whole chain"),
     Method("hive-client-alias", alias, AliasParams, "List, set, get or remove short names of advisors"),
+    Method("hive-client-payments", payments, PaymentsParams, "Show what was spent, pay an invoice, record a payment"),
     Method("hive-client-prune", prune, PruneParams, "Remove old receipts and keep the chain provable"),
 )

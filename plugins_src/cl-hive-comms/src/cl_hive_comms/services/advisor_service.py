@@ -92,6 +92,11 @@ class AdvisorService:
             )
         return advisor, token, receipt
 
+    def token(self, advisor: Advisor) -> str | None:
+        """The token of an advisor, None after a revocation."""
+        sealed = self._advisors.sealed_token(advisor.advisor_id)
+        return None if sealed is None else self._seal.unseal(sealed)
+
     def revoke(self, name: str, reason: str) -> tuple[Advisor, int]:
         """Shut an advisor out and destroy the token. Gives (advisor, receipt id). Revoking again is fine.
 
@@ -160,13 +165,12 @@ class AdvisorService:
             )
 
     def summary(self) -> dict[str, Any]:
-        """{active_advisors, revoked_advisors, active_trials, payments{total_sats, day_sats, week_sats}}."""
+        """{active_advisors, revoked_advisors, active_trials}."""
         now = self._now()
         return {
             "active_advisors": self._advisors.count(ACTIVE),
             "revoked_advisors": self._advisors.count(REVOKED),
             "active_trials": self._advisors.active_trials(now),
-            "payments": self._advisors.payment_sums(now),
         }
 
     def _lookup(self, name: str) -> Advisor | None:

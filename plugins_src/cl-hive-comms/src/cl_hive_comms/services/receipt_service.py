@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +14,9 @@ from hive_kit.receipts import verify
 from cl_hive_comms.storage.receipt_store import ReceiptStore
 
 OPERATOR = "operator"  # whoever may call our RPC
+PLUGIN = "cl-hive-comms"  # what happens without anybody asking for it
 _DAY = 86_400
+_ACTOR: ContextVar[str] = ContextVar("actor", default=OPERATOR)
 
 
 class ReceiptService:
@@ -22,18 +26,26 @@ class ReceiptService:
         self._receipts = receipts
         self._now = now
 
-    def write(
-        self, schema: str, action: str, params: dict[str, Any], result: dict[str, Any], actor: str = OPERATOR
-    ) -> int:
+    def write(self, schema: str, action: str, params: dict[str, Any], result: dict[str, Any], actor: str = "") -> int:
         """Append a receipt to the open transaction; gives its id.
 
         Args:
             schema: for example "hive:policy/v1".
             action: for example "set-preset".
             params, result: JSON objects. Never a secret.
-            actor: an advisor id, or "operator".
+            actor: an advisor id, "operator" or "cl-hive-comms"; empty takes the one of `acting`, else the operator.
         """
+        actor = actor or _ACTOR.get()
         return self._receipts.append(self._now(), actor, schema, action, params, result).receipt_id
+
+    @contextmanager
+    def acting(self, actor: str) -> Iterator[None]:
+        """Who causes what is done inside: an advisor's envelope changes things through the operator's own services."""
+        token = _ACTOR.set(actor)
+        try:
+            yield
+        finally:
+            _ACTOR.reset(token)
 
     def newest(self, limit: int, advisor_id: str = "") -> list[dict[str, Any]]:
         """The newest receipts first, as JSON."""

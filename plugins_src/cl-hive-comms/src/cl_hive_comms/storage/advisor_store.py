@@ -1,4 +1,4 @@
-"""`comms_advisors`, `comms_advisor_auth`, `comms_aliases`, and the sums over `comms_trials` and `comms_payments`."""
+"""`comms_advisors`, `comms_advisor_auth`, `comms_aliases`, and the count of running `comms_trials`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import sqlite3
 from dataclasses import dataclass
 
 from hive_kit.store import Store
-
-_DAY = 86_400
 
 
 @dataclass(frozen=True)
@@ -125,17 +123,6 @@ class AdvisorStore:
         return int(
             self._store.value("SELECT count(*) FROM comms_trials WHERE status = 'active' AND ends_at > ?", (now,))
         )
-
-    def payment_sums(self, now: int) -> dict[str, int]:
-        """Satoshis paid to advisors: {total_sats, day_sats, week_sats}; day and week are rolling."""
-        row = self._store.one(
-            "SELECT coalesce(sum(amount_sats), 0) AS total_sats, "
-            "coalesce(sum(amount_sats) FILTER (WHERE created_at > ?), 0) AS day_sats, "
-            "coalesce(sum(amount_sats) FILTER (WHERE created_at > ?), 0) AS week_sats FROM comms_payments",
-            (now - _DAY, now - 7 * _DAY),
-        )
-        assert row is not None  # an aggregate always gives a row
-        return {key: int(row[key]) for key in row.keys()}  # noqa: SIM118 - iterating a sqlite3.Row gives its values
 
     def _show_newest_alias(self) -> None:
         self._store.execute(
