@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 MAGIC = b"SQLite format 3\0"
 BUSY_SECONDS = 10.0
 BARRIER_SECONDS = 0.003
-BARRIER_TRIES = 50
 
 
 def open_read_only(path: Path, owner: Owner) -> sqlite3.Connection:
@@ -34,11 +33,20 @@ def open_read_only(path: Path, owner: Owner) -> sqlite3.Connection:
         connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
     except sqlite3.Error as error:
+        if is_locked(error):
+            raise locked([path]) from error
         raise HiveError(
             f"{path} cannot be read as a database ({error}); restore it from a backup set (restore.yml)",
             "bad-database",
         ) from error
     return connection
+
+
+def is_locked(error: sqlite3.Error) -> bool:
+    """Whether SQLite could not go on because of somebody else's lock, which is no fault of the file."""
+    import sqlite3  # imported late, as above
+
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
 
 
 def refuse_strange(path: Path, owner: Owner) -> None:
@@ -112,18 +120,23 @@ def _read_patiently(connection: sqlite3.Connection, query: str) -> Any:
     return found[0] if found else None
 
 
-def capture(targets: dict[str, tuple[Path, Path]], owner: Owner) -> dict[str, float]:
+def capture(targets: dict[str, tuple[Path, Path]], owner: Owner) -> dict[str, Any]:
     """Copy several live databases as they are at one moment, without holding up their writers.
 
-    For that moment all of them are locked for writing, only for as long as it takes to open a snapshot of each: in WAL
-    mode readers do not stop writers. Then every snapshot is copied in one step, which no writer can make start anew.
+    Snapshots of all of them are opened at one moment; then every snapshot is copied in one step, which no writer can
+    make start anew. In WAL mode readers do not stop writers. A database with a rollback journal cannot be written while
+    it is copied, so those come first, the smallest first, and each is let go at once.
 
     Args:
         targets: per name, source and destination; the destination's directory exists.
         owner: whose files the sources must be.
 
     Returns:
-        `barrier_ms`, how long writers were kept waiting; `copy_ms`, how long the copies took.
+        `barrier`, a name for the moment; `barrier_ms`, how long all writers were kept waiting for it; `copy_ms`, how
+        long the copies took; `held_ms`, per database without WAL, how long its writer was kept waiting by its copy.
+
+    Raises:
+        HiveError: one cannot be read or copied, or there is no such moment because one is locked for good.
     """
     import sqlite3  # imported late, as above
 
@@ -132,9 +145,18 @@ def capture(targets: dict[str, tuple[Path, Path]], owner: Owner) -> dict[str, fl
     try:
         for name, (source, _) in targets.items():
             sources[name] = open_read_only(source, owner)
-        barrier = _barrier([source for source, _ in targets.values()], list(sources.values()))
-        for name, (_, target) in targets.items():
-            _copy(sources[name], target)
+        # Asked before the snapshots are opened: the header of the file says it too, but not while it is changed.
+        journals = {name: str(sources[name].execute("PRAGMA journal_mode").fetchone()[0]) for name in targets}
+        barrier = Barrier([source for source, _ in targets.values()], list(sources.values())).take()
+        opened = time.monotonic()
+        held: dict[str, float] = {}
+        sizes = {name: source.stat().st_size for name, (source, _) in targets.items()}
+        for name in sorted(targets, key=lambda name: (journals[name] == "wal", sizes[name])):
+            _copy(sources.pop(name), targets[name][1])
+            if journals[name] != "wal":
+                held[name] = round((time.monotonic() - opened) * 1000, 3)
+        for _, target in targets.values():
+            _make_durable(target)
     except sqlite3.Error as error:
         raise HiveError(
             f"a database cannot be copied: {error}; see that its disk has room and is writable", "backup-failed"
@@ -142,58 +164,146 @@ def capture(targets: dict[str, tuple[Path, Path]], owner: Owner) -> dict[str, fl
     finally:
         for connection in sources.values():
             connection.close()
-    return {"barrier_ms": round(barrier * 1000, 3), "copy_ms": round((time.monotonic() - started) * 1000, 1)}
+    return {
+        "barrier": os.urandom(8).hex(),
+        "barrier_ms": round(barrier * 1000, 3),
+        "copy_ms": round((time.monotonic() - started) * 1000, 1),
+        "held_ms": held,
+    }
 
 
-def _barrier(paths: list[Path], readers: list[sqlite3.Connection]) -> float:
-    """Open a snapshot on every reader at one moment; return for how long writers had to wait, in seconds.
+class Barrier:
+    """One moment for several databases: a snapshot of each, with no commit to any of them in between.
 
-    Where a writer is in the middle of something long, waiting for it with the other databases locked would hold up
-    their writers: then all is let go and tried again, and after a while the snapshots are taken one by one.
+    First it is only hoped for: the snapshots are opened, and had nobody committed meanwhile, they are of one moment, at
+    no cost to anybody. Where somebody commits all the time, all are locked for writing, only for as long as opening
+    takes. Where one is in the middle of something long, waiting for it with the others locked would hold up their
+    writers: then all is let go, and it is tried again in both ways.
     """
-    import sqlite3  # imported late, as above
 
-    for attempt in range(BARRIER_TRIES):
+    def __init__(self, paths: list[Path], readers: list[sqlite3.Connection]) -> None:
+        self.paths = paths
+        self.readers = readers
+
+    def take(self) -> float:
+        """Open the snapshots; return for how long writers had to wait, in seconds.
+
+        Raises:
+            HiveError: there was no such moment within `BUSY_SECONDS`.
+        """
+        for reader in self.readers:
+            reader.execute(f"PRAGMA busy_timeout = {1000 * BARRIER_SECONDS:.0f}")
+        # SQLite wakes nobody up when a writer lets go; the next try waits for the lock itself.
+        found = wait_for(self._once, BUSY_SECONDS, 0.01)
+        if found is None:
+            raise locked(self.paths)
+        for reader in self.readers:
+            reader.execute(f"PRAGMA busy_timeout = {1000 * BUSY_SECONDS:.0f}")
+        return found
+
+    def _once(self) -> float | None:
+        if len(self.paths) == 1:
+            return 0.0 if self._opened() else None
+        if self._undisturbed():
+            return 0.0
+        return self._locked()
+
+    def _undisturbed(self) -> bool:
+        import sqlite3  # imported late, as above
+
+        witnesses: list[sqlite3.Connection] = []
+        try:
+            for path in self.paths:
+                witness = sqlite3.connect(
+                    f"{path.as_uri()}?mode=ro", uri=True, timeout=BARRIER_SECONDS, isolation_level=None
+                )
+                witnesses.append(witness)
+            before = [_commits(witness) for witness in witnesses]
+            if not self._opened():
+                return False
+            calm = before == [_commits(witness) for witness in witnesses]
+        except sqlite3.OperationalError:
+            calm = False
+        finally:
+            for witness in witnesses:
+                witness.close()
+        if not calm:
+            self._let_go()
+        return calm
+
+    def _locked(self) -> float | None:
+        import sqlite3  # imported late, as above
+
         writers: list[sqlite3.Connection] = []
         started = time.monotonic()
         try:
-            for path in paths if len(paths) > 1 and attempt < BARRIER_TRIES - 1 else []:
+            for path in self.paths:
                 writer = sqlite3.connect(
                     f"{path.as_uri()}?mode=rw", uri=True, timeout=BARRIER_SECONDS, isolation_level=None
                 )
                 writers.append(writer)
                 writer.execute("BEGIN IMMEDIATE")
-            for reader in readers:
-                reader.execute("BEGIN")
-                reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            return time.monotonic() - started
+            return time.monotonic() - started if self._opened() else None
         except sqlite3.OperationalError:
-            for reader in readers:
-                if reader.in_transaction:
-                    reader.execute("ROLLBACK")
-            # SQLite wakes nobody up when a writer lets go; the next try waits for the lock itself.
-            time.sleep(0.01)
+            return None
         finally:
             for writer in writers:
                 writer.close()
-    raise HiveError(
-        "a database is locked by a writer that does not let go; look at its plugin's health and run again",
+
+    def _opened(self) -> bool:
+        """Open a snapshot on every reader, or on none."""
+        import sqlite3  # imported late, as above
+
+        try:
+            for reader in self.readers:
+                reader.execute("BEGIN")
+                reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError:
+            self._let_go()
+            return False
+        return True
+
+    def _let_go(self) -> None:
+        for reader in self.readers:
+            if reader.in_transaction:
+                reader.execute("ROLLBACK")
+
+
+def _commits(witness: sqlite3.Connection) -> int:
+    """Return a number that is another one after every commit of somebody else."""
+    return int(witness.execute("PRAGMA data_version").fetchone()[0])
+
+
+def locked(paths: list[Path]) -> HiveError:
+    """Return the refusal to wait any longer for a database that somebody keeps to himself."""
+    return HiveError(
+        f"{' or '.join(str(path) for path in paths)} is locked by somebody who does not let go; look at its plugin's "
+        "health, end whatever else has it open, and run again",
         "database-locked",
     )
 
 
 def _copy(source: sqlite3.Connection, target: Path) -> None:
+    """Copy a snapshot and let it go; what is written still has to be made durable."""
     import sqlite3  # imported late, as above
 
-    handle = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
+        os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
         copy = sqlite3.connect(target, isolation_level=None)
         try:
             copy.execute("PRAGMA synchronous = OFF")
             source.backup(copy, pages=-1)
+            source.close()
             copy.execute("PRAGMA journal_mode = DELETE")
         finally:
             copy.close()
+    finally:
+        source.close()
+
+
+def _make_durable(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
         os.fsync(handle)
     finally:
         os.close(handle)
@@ -222,8 +332,8 @@ def check_copy(path: Path) -> dict[str, Any]:
 
 
 def tables(connection: sqlite3.Connection, schema: str = "main") -> list[str]:
-    """Return the names of a database's own tables."""
-    query = f"SELECT name FROM {quoted(schema)}.sqlite_master WHERE type = 'table' ORDER BY name"
+    """Return the names of a database's own tables; virtual ones only show what others hold, and need their module."""
+    query = f"SELECT name FROM {quoted(schema)}.sqlite_master WHERE type = 'table' AND rootpage > 0 ORDER BY name"
     return [str(row[0]) for row in connection.execute(query) if not str(row[0]).startswith("sqlite_")]
 
 

@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
+import json
 import os
+import stat
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .._slots import Slot
-from .._sqlite import capture, check_copy, data_version
-from .errors import HiveError
-from .files import canonical, disk_error, make_dir, read_bytes, read_json, remove_tree, sync_dir, write_atomic
+from .._sqlite import capture, check_copy, data_version, refuse_strange
+from .backup_digest import table_facts
+from .backup_lightningd import keep_newest, seed_fingerprint
+from .backup_list import MANIFEST, SIGNATURE
+from .backup_retention import prune
+from .errors import HiveError, RpcRefusedError
+from .files import Owner, canonical, disk_error, make_dir, read_bytes, read_json, remove_tree, sync_dir, write_atomic
 from .guard import Look
+from .machine import Machine
 from .node import Node
 from .observe import database_path, list_backups, options_of
 from .sealed import seal
 from .stacks import stack_digest
+from .steps import failpoint
 
-MANIFEST = "manifest.json"
+# What keeps a signature over a set from being one over anything else.
+DOMAIN = "hive-backup-set"
+# Readers that work side by side: a small node has two processors.
+READERS = 2
+
+
+class Part(enum.Enum):
+    """The parts of making a set, and where fault tests end them."""
+
+    BEGIN = "backup-begin"
+    CAPTURE = "backup-capture"
+    FILES = "backup-files"
+    READ_BACK = "backup-read-back"
+    MANIFEST = "backup-manifest"
+    SIGN = "backup-sign"
+    PUBLISH = "backup-publish"
+    PRUNE = "backup-prune"
 
 
 @dataclass(frozen=True)
@@ -56,17 +82,23 @@ def take_backup(node: Node, seen: Look, request: BackupRequest) -> dict[str, Any
     """Make a set of all databases and key files of our plugins, of the managed include and of the stack.
 
     Raises:
-        HiveError: something cannot be read or written; earlier sets are untouched.
+        HiveError: something cannot be read, written or signed; earlier sets are untouched.
     """
     started = time.monotonic()
     owner = node.keeper
     name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{stack_digest(seen.stack)[:8]}-{os.urandom(2).hex()}"
     partial = node.backups_dir / f".partial-{name}"
-    make_dir(partial, owner)
     try:
+        failpoint(Part.BEGIN)
+        make_dir(partial, owner)
         manifest = _fill(node, seen, partial, request)
         manifest.update(schema=1, id=name, node=node.name, created_at=round(time.time(), 3))
-        write_atomic(partial / MANIFEST, canonical(manifest), owner)
+        failpoint(Part.MANIFEST)
+        content = canonical(manifest)
+        write_atomic(partial / MANIFEST, content, owner)
+        failpoint(Part.SIGN)
+        write_atomic(partial / SIGNATURE, sign(node, content).encode(), owner)
+        failpoint(Part.PUBLISH)
         partial.rename(node.backups_dir / name)
         sync_dir(node.backups_dir)
     except OSError as error:
@@ -75,7 +107,8 @@ def take_backup(node: Node, seen: Look, request: BackupRequest) -> dict[str, Any
     except HiveError:
         remove_tree(partial)
         raise
-    _prune(node, request.keep, name)
+    failpoint(Part.PRUNE)
+    prune(node, request.keep, name, is_whole)
     return {
         "id": name,
         "path": str(node.backups_dir / name),
@@ -84,6 +117,7 @@ def take_backup(node: Node, seen: Look, request: BackupRequest) -> dict[str, Any
         "created_at": manifest["created_at"],
         "stack_digest": manifest["stack_digest"],
         "verified": manifest["verified"],
+        "remarks": manifest["remarks"],
         "copy_ms": manifest["copy_ms"],
         "barrier_ms": manifest["barrier_ms"],
         "duration_ms": round((time.monotonic() - started) * 1000, 1),
@@ -101,22 +135,27 @@ def _fill(node: Node, seen: Look, partial: Path, request: BackupRequest) -> dict
     for name, path in present.items():
         make_dir(partial / name, owner)
         targets[name] = (path, partial / name / path.name)
+    keys = _keys(node, chosen, databases)
+    failpoint(Part.CAPTURE)
     captured = capture(targets, node.owner)
-    facts: dict[str, Any] = {}
-    for name, (path, copy) in targets.items():
-        facts[name] = {"file": f"{name}/{copy.name}", "source": str(path), **check_copy(copy)}
-    for name, slot in chosen.items():
-        folder = databases[name].parent
-        for key_file in slot.manifest.get("key_files", []):
-            content = read_bytes(folder / key_file)
-            if content is not None:
-                make_dir(partial / name, owner)
-                write_atomic(partial / name / key_file, content, owner, 0o400)
+    failpoint(Part.FILES)
+    if _keys(node, chosen, databases) != keys:
+        raise HiveError(
+            f"a key file of {node.name} was changed while its database was copied; run again", "backup-failed"
+        )
+    remarks = _write_keys(keys, partial, owner)
     include = read_bytes(node.include_file)
     if include is not None:
         write_atomic(partial / "hive.conf", include, owner)
     write_atomic(partial / "stack.json", canonical(seal(seen.stack)), owner)
-    files = {str(path.relative_to(partial)): _describe(path) for path in sorted(partial.rglob("*")) if path.is_file()}
+    failpoint(Part.READ_BACK)
+    files, facts = _read_back(partial, targets)
+    for name, found in facts.items():
+        found.update(key_files=sorted(keys[name]), barrier=captured["barrier"])
+    sound = all(item["check"] == "ok" for item in facts.values())
+    fingerprint, recovery = seed_fingerprint(node), keep_newest(node)
+    if fingerprint is None:
+        remarks.append("the seed's fingerprint is not in it: only lightningd's user and root can read the seed")
     return {
         "reason": request.reason,
         "files": files,
@@ -124,17 +163,86 @@ def _fill(node: Node, seen: Look, partial: Path, request: BackupRequest) -> dict
         "databases": facts,
         "stack": [{key: item[key] for key in ("name", "version", "digest")} for item in seen.stack],
         "stack_digest": stack_digest(seen.stack),
+        "artifacts": {name: _artifact(slot) for name, slot in chosen.items()},
         "node_id": seen.info["id"],
         "network": seen.info["network"],
         "cln_version": seen.info["version"],
         "blockheight": int(seen.info["blockheight"]),
         "data_version": data_version(node.network_dir / "lightningd.sqlite3"),
-        "verified": all(item["check"] == "ok" for item in facts.values()),
+        "hsm_fingerprint": fingerprint,
+        "emergency_recover": recovery,
+        "verified": sound and not any(None in keys[name].values() for name in facts),
+        "remarks": remarks,
         **captured,
     }
 
 
-def _describe(path: Path) -> dict[str, Any]:
+def _keys(node: Node, chosen: dict[str, Slot], databases: dict[str, Path]) -> dict[str, dict[str, bytes | None]]:
+    """Return, by plugin, its key files and what they hold; None for one that is missing."""
+    found: dict[str, dict[str, bytes | None]] = {}
+    for name, slot in chosen.items():
+        found[name] = {}
+        for key_file in slot.manifest.get("key_files", []):
+            path = databases[name].parent / key_file
+            if path.is_symlink() or path.exists():
+                refuse_strange(path, node.owner)
+            found[name][key_file] = read_bytes(path)
+    return found
+
+
+def _write_keys(keys: dict[str, dict[str, bytes | None]], partial: Path, owner: Owner) -> list[str]:
+    """Write the key files into the set; return a remark for each that belongs to a database and is missing."""
+    remarks = []
+    for name, files in keys.items():
+        for key_file, content in files.items():
+            if content is not None:
+                make_dir(partial / name, owner)
+                write_atomic(partial / name / key_file, content, owner, 0o400)
+            elif (partial / name).is_dir():
+                remarks.append(f"{key_file} of {name} is missing beside its database, so the set cannot be restored")
+    return remarks
+
+
+def _artifact(slot: Slot) -> dict[str, Any]:
+    """Return what says exactly which code wrote the data, and which could read it."""
+    manifest = slot.manifest
+    facts = {key: manifest.get(key) for key in ("schema_version", "readable_by")}
+    return {"version": slot.version, "digest": slot.digest, "tree_digest": slot.tree_digest, **facts}
+
+
+def _read_back(
+    partial: Path, targets: dict[str, tuple[Path, Path]]
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Return what every file of a set is, and what every database in it holds, read from the copies."""
+    paths = [path for path in sorted(partial.rglob("*")) if path.is_file()]
+    with ThreadPoolExecutor(READERS) as readers:
+        tables = {name: readers.submit(_tables, copy) for name, (_, copy) in targets.items()}
+        checks = {name: readers.submit(check_copy, copy) for name, (_, copy) in targets.items()}
+        described = {str(path.relative_to(partial)): readers.submit(describe, path) for path in paths}
+        facts = {
+            name: {
+                "file": f"{name}/{copy.name}",
+                "source": str(path),
+                **checks[name].result(),
+                "tables": tables[name].result(),
+            }
+            for name, (path, copy) in targets.items()
+        }
+        return {name: found.result() for name, found in described.items()}, facts
+
+
+def _tables(copy: Path) -> dict[str, dict[str, Any]]:
+    import sqlite3  # imported late: most calls never open a database
+
+    try:
+        return table_facts(copy)
+    except sqlite3.DatabaseError:
+        # The check beside this one says what is wrong with the copy.
+        return {}
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Return `sha256` and `bytes` of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         for chunk in iter(lambda: file.read(1 << 20), b""):
@@ -142,11 +250,28 @@ def _describe(path: Path) -> dict[str, Any]:
     return {"sha256": digest.hexdigest(), "bytes": path.stat().st_size}
 
 
+# The set as a whole
+
+
+def signed_text(content: bytes) -> str:
+    """Return what the node signs for a manifest with this content."""
+    return f"{DOMAIN}|{hashlib.sha256(content).hexdigest()}"
+
+
+def sign(node: Node, content: bytes) -> str:
+    """Return the node's own signature over a manifest."""
+    machine = Machine(node)
+    try:
+        return str(machine.rpc.call("signmessage", {"message": signed_text(content)})["zbase"])
+    finally:
+        machine.rpc.close()
+
+
 def verify_set(path: Path) -> dict[str, Any]:
     """Return a set's manifest after checking every file of it.
 
     Raises:
-        HiveError: it is not there, not whole, or not what was written.
+        HiveError: it is not there, not whole, not what was written, or put together from several.
     """
     manifest = read_json(path / MANIFEST)
     if not isinstance(manifest, dict):
@@ -155,24 +280,98 @@ def verify_set(path: Path) -> dict[str, Any]:
             "hive_backup_state=listed",
             "no-set",
         )
-    for name, facts in manifest["files"].items():
-        file = path / name
-        if not file.is_file() or _describe(file) != facts:
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not isinstance(manifest.get("databases"), dict):
+        raise damaged(path, MANIFEST)
+    for name, facts in files.items():
+        if not _inside(name) or not _plain(path / name) or describe(path / name) != facts:
+            raise damaged(path, str(name))
+    for file in path.rglob("*"):
+        name = str(file.relative_to(path))
+        if name not in (MANIFEST, SIGNATURE, *files) and (file.is_symlink() or not file.is_dir()):
             raise HiveError(
-                f"{name} of backup set {path.name} is missing or damaged; use another set", "set-damaged", file=name
+                f"{name} does not belong to backup set {path.name}; find out who put it there, or use another set",
+                "set-damaged",
+                file=name,
+            )
+    for name, facts in manifest["databases"].items():
+        if facts["file"] not in files or any(f"{name}/{key}" not in files for key in _kept_keys(manifest, facts)):
+            raise damaged(path, str(facts["file"]))
+        # Sets made before this was written down have no name for the moment, nor has any database of theirs.
+        if facts.get("barrier") != manifest.get("barrier"):
+            raise HiveError(
+                f"the databases of backup set {path.name} are not of one moment, so it was put together from "
+                "several; use another set",
+                "set-mixed",
+                file=str(facts["file"]),
             )
     return manifest
 
 
-def _prune(node: Node, keep: int, made: str) -> None:
-    """Remove the oldest sets beyond `keep`, and leftovers of backups that died.
+def _kept_keys(manifest: dict[str, Any], facts: dict[str, Any]) -> list[str]:
+    """Return the key files that a sound set holds beside a database; one that is not sound says what it lacks."""
+    return list(facts.get("key_files", [])) if manifest.get("verified") else []
 
-    Never the newest verified set, and never the one that was just made, whatever the clock said when others were.
+
+def _inside(name: object) -> bool:
+    return (
+        isinstance(name, str) and name not in ("", MANIFEST, SIGNATURE) and {"", ".", ".."}.isdisjoint(name.split("/"))
+    )
+
+
+def _plain(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def damaged(path: Path, name: str) -> HiveError:
+    """Return the refusal of a set that is not as it was written."""
+    return HiveError(
+        f"{name} of backup set {path.name} is missing or damaged; use another set", "set-damaged", file=name
+    )
+
+
+def is_whole(path: Path) -> bool:
+    """Whether every file of a set is there and is what was written."""
+    try:
+        verify_set(path)
+    except (HiveError, OSError, KeyError, TypeError):
+        return False
+    return True
+
+
+def verify_signature(path: Path, manifest: dict[str, Any], machine: Machine) -> None:
+    """Refuse a set that was not signed by the node whose data it says it holds.
+
+    Args:
+        path: the set.
+        manifest: what `verify_set` returned.
+        machine: any running lightningd; it need not be the one that signed.
+
+    Raises:
+        HiveError: the set is not signed (`set-unsigned`), or by another key or over another manifest (`set-forged`).
+        NodeDownError: nobody can tell.
     """
-    found = list_backups(node)
-    newest_good = next((item["id"] for item in reversed(found) if item["verified"]), "")
-    for item in found[: max(0, len(found) - max(1, keep))]:
-        if item["id"] not in (newest_good, made):
-            remove_tree(node.backups_dir / item["id"])
-    for leftover in node.backups_dir.glob(".partial-*"):
-        remove_tree(leftover)
+    content, signature = read_bytes(path / MANIFEST), read_bytes(path / SIGNATURE)
+    if not signature:
+        raise HiveError(
+            f"backup set {path.name} is not signed, so nobody can say who made it; use a set that is", "set-unsigned"
+        )
+    asked = {
+        "message": signed_text(content or b""),
+        "zbase": signature.decode("ascii", "replace").strip(),
+        "pubkey": str(manifest.get("node_id", "")),
+    }
+    try:
+        answer = machine.rpc.call("checkmessage", asked)
+    except RpcRefusedError:
+        # No signature at all, or no key of a node.
+        answer = {}
+    if not answer.get("verified") or content is None or json.loads(content) != manifest:
+        raise HiveError(
+            f"backup set {path.name} was not signed by node {manifest.get('node_id')}: its manifest was changed or "
+            "made by somebody else; use another set and find out where this one came from",
+            "set-forged",
+        )

@@ -14,6 +14,7 @@ from .. import _config
 from .._slots import Slot, list_slots
 from .._sqlite import user_version
 from . import channels as ch
+from .backup_list import SET_NAME, backup_of
 from .builtins import BUILTIN
 from .container_facts import places
 from .deadman import watching
@@ -65,7 +66,7 @@ class Observer:
         found, problems = places(self.node, self.machine.runtime, facts, who)
         facts.update(found)
         self.problems += [{"code": code, "message": message} for code, message in problems]
-        facts["backups"] = self._backups()
+        facts["backups"] = list_backups(node)
         facts["transaction"] = self._transaction(state)
         facts["quarantine"] = [
             {key: entry[key] for key in ("plugin", "version", "digest", "since", "reason")}
@@ -253,9 +254,6 @@ class Observer:
                     "user_version": user_version(path, self.node.owner),
                 }
         return found
-
-    def _backups(self) -> list[dict[str, Any]]:
-        return list_backups(self.node)
 
     def _transaction(self, state: State) -> dict[str, Any] | None:
         txn = state.transaction
@@ -474,22 +472,13 @@ def _existing(path: Path) -> Path:
 
 
 def list_backups(node: Node) -> list[dict[str, Any]]:
-    """Return the published backup sets, oldest first; those from the future were made before a clock was put right."""
-    found: list[dict[str, Any]] = []
+    """Return the published backup sets, oldest first; those from the future were made before a clock was put right.
+
+    One whose manifest cannot be read is the oldest of all, and not verified.
+    """
     if not node.backups_dir.is_dir():
-        return found
-    for directory in sorted(node.backups_dir.iterdir()):
-        manifest = None if directory.name.startswith(".") else read_json(directory / "manifest.json")
-        if isinstance(manifest, dict):
-            found.append(
-                {
-                    "id": directory.name,
-                    "created_at": manifest["created_at"],
-                    "stack_digest": manifest["stack_digest"],
-                    "verified": bool(manifest["verified"]),
-                    "bytes": int(manifest["bytes"]),
-                }
-            )
+        return []
+    found = [backup_of(path) for path in sorted(node.backups_dir.iterdir()) if SET_NAME.fullmatch(path.name)]
     now = time.time()
     return sorted(
         found, key=lambda item: (float(item["created_at"]) <= now, float(item["created_at"]), str(item["id"]))

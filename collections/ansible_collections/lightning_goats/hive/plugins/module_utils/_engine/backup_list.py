@@ -1,0 +1,37 @@
+"""Backup sets as they lie on the disk: their names, and what each says of itself."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from .files import read_json
+
+MANIFEST = "manifest.json"
+SIGNATURE = "manifest.sig"
+# Nothing else that lies beside them is taken for a backup set, nor ever removed as one.
+SET_NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}-[0-9a-f]{4}")
+
+
+def backup_of(directory: Path) -> dict[str, Any]:
+    """Return a set in short, going by its manifest alone; one that cannot be read is of time 0 and not verified."""
+    manifest = read_json(directory / MANIFEST)
+    try:
+        return {
+            "id": directory.name,
+            "created_at": float(manifest["created_at"]),
+            "stack_digest": str(manifest["stack_digest"]),
+            "verified": bool(manifest["verified"]),
+            "bytes": int(manifest["bytes"]),
+            "signed": (directory / SIGNATURE).is_file(),
+        }
+    except (KeyError, TypeError, ValueError):
+        return {
+            "id": directory.name,
+            "created_at": 0.0,
+            "stack_digest": "",
+            "verified": False,
+            "bytes": 0,
+            "signed": False,
+        }
