@@ -16,6 +16,8 @@ HEADER = (
 )
 MAX_DEPTH = 16
 DISABLE = "disable-plugin"
+# Stands before the line that keeps a plugin of the operator's own configuration off, which stays as it is.
+REPLACES = "# in place of this plugin of your own configuration"
 # What loads plugins, and has no value of its own that could be without an owner.
 LOADERS = ("plugin", "important-plugin", "plugin-dir", "clear-plugins", DISABLE)
 
@@ -75,6 +77,8 @@ def render(
         name = item["name"]
         lines.append(f"# {name} {item['version']}")
         lines.append(f"plugin={entries[name]}")
+        for path in item.get("replaces", []):
+            lines += [REPLACES, f"{DISABLE}={path}"]
         for option, value in sorted(item["options"].items()):
             values = value if isinstance(value, list) else [value]
             texts = [option_text(option, single, kinds.get(name, {}).get(option, "string")) for single in values]
@@ -110,6 +114,20 @@ def parse_include(text: str) -> tuple[list[str], dict[str, Any]]:
         else:
             options[key] = value if equals else True
     return plugins, options
+
+
+def parse_replaced(text: str) -> dict[str, list[str]]:
+    """Return, by the path of a plugin of ours, the paths of the operator's own whose place it takes."""
+    found: dict[str, list[str]] = {}
+    entry = before = ""
+    for line in split(text):
+        key, _, value = line.partition("=")
+        if key == "plugin":
+            entry = value
+        elif key == DISABLE and before == REPLACES:
+            found.setdefault(entry, []).append(value)
+        before = line
+    return found
 
 
 def has_include(text: str) -> bool:

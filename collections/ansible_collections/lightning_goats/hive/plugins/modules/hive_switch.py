@@ -54,6 +54,14 @@ options:
         description: Its options in lightningd's configuration, with their types.
         type: dict
         default: {}
+      replaces:
+        description:
+          - Paths of plugins, as C(lightning-cli plugin list) shows them, that the operator's own configuration loads
+            and whose place this one takes. They are stopped, the managed configuration keeps them off, and they are
+            started again when nobody takes their place any more. The operator's files are not edited.
+        type: list
+        elements: str
+        default: []
   manifests:
     description: Manifests of the releases, as the plan saw them. A slot on the node whose manifest differs is refused.
     type: list
@@ -99,6 +107,21 @@ options:
         lightningd's own C(cltv-delta) is more, that counts.
     type: int
     default: 18
+  adopt:
+    description:
+      - V(auto) takes over what a monolithic C(cl-hive) keeps for the plugins of O(stack) in its database, when one of
+        them takes its place, and carries back what changed since when the monolith returns. V(no) leaves all rows where
+        they are.
+    type: str
+    choices: [auto, "no"]
+    default: auto
+  adopt_identity:
+    description:
+      - Which Nostr identity stays when the monolith and the communication plugin have different ones. V(refuse) changes
+        nothing then.
+    type: str
+    choices: [refuse, monolith, present]
+    default: refuse
   lift_quarantine:
     description:
       - Try a release again that is quarantined because lightningd died in the switch that started it. Else it is
@@ -211,6 +234,13 @@ backup:
   description: The backup set of this switch, null when none was needed.
   returned: always
   type: dict
+adoption:
+  description:
+    - What was done with the rows of a monolithic C(cl-hive), null when nothing was. Milliseconds of the pass while it
+      still worked (C(first_ms)), of the one after it stopped (C(delta_ms)) and of carrying back (C(carry_back_ms)),
+      rows that only the second pass found (C(delta_rows)), and per plugin and table what was adopted or carried back.
+  returned: always
+  type: dict
 drained:
   description: How long was waited for payments in flight and what they left, null when there were none.
   returned: always
@@ -260,8 +290,11 @@ OPTIONS: dict[str, Any] = {
             "digest": {"type": "str", "required": True},
             "enabled": {"type": "bool", "default": True},
             "options": {"type": "dict", "default": {}},
+            "replaces": {"type": "list", "elements": "str", "default": []},
         },
     },
+    "adopt": {"type": "str", "choices": ["auto", "no"], "default": "auto"},
+    "adopt_identity": {"type": "str", "choices": ["refuse", "monolith", "present"], "default": "refuse"},
     "manifests": {"type": "list", "elements": "dict", "default": []},
     "rollout": {"type": "str", "required": True},
     "owner": {"type": "str", "default": ""},
@@ -283,6 +316,8 @@ PLAIN = (
     "stack",
     "rollout",
     "owner",
+    "adopt",
+    "adopt_identity",
     "deadman_seconds",
     "lock_ttl_seconds",
     "break_lock",

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,13 @@ class Done:
 
 
 def execute(
-    argv: list[str], timeout: float, rights: dict[str, Any], env: dict[str, str], cwd: Path | None, leave: bool = False
+    argv: list[str],
+    timeout: float,
+    rights: dict[str, Any],
+    env: dict[str, str],
+    cwd: Path | None,
+    leave: bool = False,
+    stdin: bytes = b"",
 ) -> Done:
     """Run a command in a session of its own and wait for it, not for what it may leave running.
 
@@ -35,13 +43,14 @@ def execute(
 
     Args:
         leave: let what it started live on; otherwise all of it is ended together with the command.
+        stdin: what it is told; less than a pipe holds (64 KiB), so that nobody waits for it to be read.
     """
     started = time.monotonic()
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, _told(stdin) as told:
         try:
             process = subprocess.Popen(
                 argv,
-                stdin=subprocess.DEVNULL,
+                stdin=told,
                 stdout=out,
                 stderr=err,
                 env=env,
@@ -64,6 +73,21 @@ def execute(
             file.seek(0)
             texts.append(file.read(OUTPUT_BYTES).decode("utf-8", "replace"))
     return Done(rc, texts[0], texts[1], time.monotonic() - started)
+
+
+@contextmanager
+def _told(content: bytes) -> Iterator[int]:
+    """Give something to read, through a pipe: what is secret must be on no disk."""
+    if not content:
+        yield subprocess.DEVNULL
+        return
+    read, write = os.pipe()
+    try:
+        os.write(write, content)
+        os.close(write)
+        yield read
+    finally:
+        os.close(read)
 
 
 def end_group(leader: int) -> None:

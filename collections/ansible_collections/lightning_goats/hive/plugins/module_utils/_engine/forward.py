@@ -6,6 +6,7 @@ from typing import Any
 
 from .._slots import find_slot
 from . import deadman
+from .adoption import Adoption, prove_back, refuse
 from .backups import BackupRequest, recent_backup, take_backup
 from .bundle import engine_archive
 from .deadman_unit import persist
@@ -37,6 +38,7 @@ class Forward:
         self.record = session.record
         self.target = session.txn.target
         self.backup: dict[str, Any] | None = None
+        self.adoption: Adoption | None = None
 
     def run(self, seen: Look, manifests: Manifests) -> None:
         """Do what is left to do.
@@ -44,19 +46,22 @@ class Forward:
         Raises:
             HiveError: something does not hold or did not work; the caller undoes it.
         """
+        adoption = self.adoption = Adoption(self.session, self.request, seen, manifests)
         if self.session.txn.phase == "open":
-            self._prepare(seen, manifests)
-            self._act(seen, manifests)
-        self._verify(manifests)
+            self._prepare(seen, manifests, adoption)
+            self._act(seen, manifests, adoption)
+        self._verify(manifests, adoption)
 
     def _plan(self, seen: Look, manifests: Manifests) -> Plan:
-        """Return what is left to do; a plugin that is unhealthy or was left half-way counts as changed."""
-        return plan_from(seen, self.target, manifests, seen.unhealthy)
+        """Return what is left to do; a plugin that is unhealthy, left half-way or waits for rows counts as changed."""
+        waiting = self.adoption.names if self.adoption is not None else set()
+        return plan_from(seen, self.target, manifests, seen.unhealthy | waiting)
 
-    def _prepare(self, seen: Look, manifests: Manifests) -> None:
+    def _prepare(self, seen: Look, manifests: Manifests, adoption: Adoption) -> None:
         """Everything that takes time or may refuse, while the old stack still works."""
         with self.record.step(Step.GUARD) as outcome:
             guard = Guard(self.machine, self.request, seen, self.target, manifests)
+            refuse(guard, adoption.state, self.session.txn.previous)
             files = config_files(self.machine, seen, self.target, manifests)
             reasons = check(guard, self._plan(seen, manifests), files, past_of(self.record.journal.entries, seen.who))
             outcome.update(blockheight=int(seen.info["blockheight"]), restart=reasons[:1])
@@ -71,6 +76,7 @@ class Forward:
             keep = needed(self.record.journal.state(), seen.stack)
             request, engine = self.request, engine_archive()[1]
             outcome.update(prune(self.node, keep, request.slots_keep, request.aside_keep, engine))
+        adoption.first_pass(self.backup)
         self.arm()
 
     def arm(self) -> None:
@@ -90,18 +96,24 @@ class Forward:
         self.record.note("armed", {"deadline": armed["deadline"], "engine": digest})
         self.session.txn.deadline = float(armed["deadline"])
 
-    def _act(self, seen: Look, manifests: Manifests) -> None:
+    def _act(self, seen: Look, manifests: Manifests, adoption: Adoption) -> None:
         session = self.session
         files = config_files(self.machine, seen, self.target, manifests)
         done = [entry["data"] for entry in session.txn.entries if entry["event"] == "done"]
         restart = [reason for data in done for reason in data.get("restart", [])]
+        plan, between = self._plan(seen, manifests), adoption.second_pass if adoption.between else None
         if not restart:
-            session.plugins.swap(self._plan(seen, manifests), seen, manifests)
+            session.plugins.swap(plan, seen, manifests, self.target, between)
             self._stop_orphans(seen)
+            session.plugins.start_by_hand(adoption.freed, seen)
+        elif between is not None:
+            session.plugins.clear_way(plan, seen, self.target)
+            between()
         session.clear(files)
         session.write(files)
         if restart:
             session.lightningd.restart(restart[-1], self.request.htlc_wait_seconds, self.request.htlc_margin_blocks)
+            session.plugins.start_by_hand(adoption.freed, seen)
 
     def _stop_orphans(self, seen: Look) -> None:
         """Stop what runs from our directory but belongs to no slot any more."""
@@ -111,11 +123,12 @@ class Forward:
             if path.startswith(root) and path not in wanted:
                 self.session.plugins.stop(path[len(root) :].split("/", 1)[0], seen)
 
-    def _verify(self, manifests: Manifests) -> None:
+    def _verify(self, manifests: Manifests, adoption: Adoption) -> None:
         session = self.session
         with self.record.step(Step.VERIFY):
             session.lightningd.prove_same()
             session.proof.stack(self.target, manifests, strict=True)
+            prove_back(session, adoption.freed)
             session.validate_in_place()
             session.lightningd.prove_same()
         if session.txn.phase == "switched":

@@ -31,6 +31,7 @@ from .stacks import (
     check_options,
     option_kinds,
     plan_switch,
+    replaced_by,
     same,
     version_key,
 )
@@ -88,7 +89,8 @@ def look(machine: Machine, ready_seconds: float, quarantine: Quarantine | None =
         )
     listed = machine.wait_ready(ready_seconds)
     by_entry = {slot.inside(machine.node): slot for slot in list_slots(machine.node) if slot.complete}
-    _, options = _config.parse_include(_config.read_config(machine.node.include_file, {}) or "")
+    include = _config.read_config(machine.node.include_file, {}) or ""
+    _, options = _config.parse_include(include)
     active = {path for path, item in listed.items() if item["active"]}
     result = Look(
         who=who,
@@ -99,7 +101,7 @@ def look(machine: Machine, ready_seconds: float, quarantine: Quarantine | None =
         configs=machine.configs(),
         channels=ch.channel_facts(machine.rpc.call("listpeerchannels")["channels"]),
         by_entry=by_entry,
-        stack=active_stack(by_entry, active, options),
+        stack=active_stack(by_entry, active, options, _config.parse_replaced(include)),
         quarantine=quarantine or {},
     )
     result.unowned = configured_names(machine, result.argv) - set(result.configs)
@@ -225,7 +227,11 @@ class Guard:
             if slot.manifest and slot.inside(self.node) in self.seen.listed:
                 mine |= set(slot.manifest["rpc_methods"])
         taken = self.seen.methods - mine
-        options = self.seen.configs
+        leaving = set(self.replaced)
+        if leaving:
+            # Nobody says which of the names are those of the plugin that goes; lightningd says it at the start.
+            taken = set()
+        options = {name: one for name, one in self.seen.configs.items() if one.get("plugin") not in leaving}
         slots_root = self.node.to_inside(self.node.slots_dir) + "/"
         for item in active_items(self.target):
             manifest = self.manifests[item["digest"]]
@@ -252,6 +258,30 @@ class Guard:
                         option=option["name"],
                         plugin=item["name"],
                     )
+
+    @property
+    def replaced(self) -> list[str]:
+        """The plugins of the operator's own configuration that run now and whose place the stack takes."""
+        return [path for path in replaced_by(self.target) if path in self.seen.listed]
+
+    def by_hand(self) -> None:
+        """Refuse to take the place of a plugin that lightningd would not let go."""
+        marked = loaders.important(self.seen.configs)
+        for path in self.replaced:
+            if path in marked:
+                raise HiveError(
+                    f"{path} is marked as important, so lightningd of {self.node.name} would end with it; write "
+                    "plugin= instead of important-plugin=, restart lightningd in a quiet hour, and run again",
+                    "important-plugin",
+                    path=path,
+                )
+            if not self.seen.listed[path].get("dynamic", True):
+                raise HiveError(
+                    f"{path} cannot be stopped while lightningd of {self.node.name} runs; take it out of lightningd's "
+                    "configuration, restart lightningd in a quiet hour, and run again",
+                    "plugin-static",
+                    path=path,
+                )
 
     def schemas(self) -> None:
         """Refuse a release that cannot read the database that is there."""
@@ -394,6 +424,7 @@ def check(guard: Guard, plan: Plan, files: ConfigFiles, past: Past) -> list[str]
     guard.loaders()
     guard.window()
     guard.disk()
+    guard.by_hand()
     guard.names()
     guard.slots({change.name for change in plan.changes})
     guard.schemas()

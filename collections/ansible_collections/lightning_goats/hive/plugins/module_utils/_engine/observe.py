@@ -240,7 +240,8 @@ class Observer:
 
     def _stack(self, facts: dict[str, Any]) -> list[dict[str, Any]]:
         active = {item["path"] for item in facts["plugins"] if item["active"]}
-        return seal(active_stack(self.by_entry, active, facts["managed_config"]["options"]))
+        replaced = _config.parse_replaced(_config.read_config(self.node.include_file, {}) or "")
+        return seal(active_stack(self.by_entry, active, facts["managed_config"]["options"], replaced))
 
     def _databases(self, facts: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -417,11 +418,13 @@ def typed_options(manifest: dict[str, Any], options: dict[str, Any]) -> dict[str
     return result
 
 
-def active_stack(by_entry: dict[str, Slot], active: set[str], options: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the stack that runs now: active plugins from our slots with the options of the managed include."""
+def active_stack(
+    by_entry: dict[str, Slot], active: set[str], options: dict[str, Any], replaced: dict[str, list[str]]
+) -> list[dict[str, Any]]:
+    """Return the stack that runs now: active plugins from our slots with what the managed include says of them."""
     slots = sorted(
-        (slot for path, slot in by_entry.items() if path in active),
-        key=lambda slot: (slot.manifest["start_order"], slot.name),
+        ((path, slot) for path, slot in by_entry.items() if path in active),
+        key=lambda pair: (pair[1].manifest["start_order"], pair[1].name),
     )
     return [
         {
@@ -430,8 +433,9 @@ def active_stack(by_entry: dict[str, Slot], active: set[str], options: dict[str,
             "digest": slot.digest,
             "enabled": True,
             "options": typed_options(slot.manifest, options),
+            **({"replaces": replaced[path]} if path in replaced else {}),
         }
-        for slot in slots
+        for path, slot in slots
     ]
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from pathlib import PurePosixPath
 from typing import Any
 
 from .._slots import find_slot
 from .._waiting import wait_for
+from .by_hand import note_replaced, replaced_notes
 from .errors import HiveError
 from .guard import Look, Manifests, ours_running
 from .loaders import important
 from .machine import Machine
-from .options import UNKNOWN, Memory, Past, members, past_of, remember
+from .options import UNKNOWN, Memory, Past, members, option_value, past_of, remember
 from .record import Record
 from .request import Timeouts
-from .stacks import Item, Plan
+from .stacks import Item, Plan, Stack, replaced_by
 from .steps import Step
 
 
@@ -25,6 +28,7 @@ class Plugins:
         downtime_ms: per plugin, from its last answer before the stop to its first after the start.
         without_values: plugins that were started without options they should have, because giving them was not safe.
         ended: plugins that did not stop when they were told to.
+        told: what the way back has to say of rows that were moved.
     """
 
     def __init__(self, machine: Machine, record: Record, timeouts: Timeouts) -> None:
@@ -35,6 +39,7 @@ class Plugins:
         self.downtime_ms: dict[str, float] = {}
         self.without_values: dict[str, str] = {}
         self.ended: list[str] = []
+        self.told: list[str] = []
         self._last_answer: dict[str, float] = {}
         self._memory: dict[str, Memory] = {}
 
@@ -55,16 +60,27 @@ class Plugins:
                 f"{name} did not stop by itself and was ended; what it had not written yet is lost"
                 for name in self.ended
             ),
+            *self.told,
         ]
 
     def answered(self, manifest: dict[str, Any], seconds: float = 2.0) -> bool:
         """Whether the plugin's health RPC answers at all."""
         return self.machine.health_of(manifest, seconds) is not None
 
-    def swap(self, plan: Plan, seen: Look, manifests: Manifests) -> None:
-        """Bring the plugins from what runs to the target: removals first, then one by one stop and start."""
+    def swap(
+        self, plan: Plan, seen: Look, manifests: Manifests, target: Stack, between: Callable[[], None] | None = None
+    ) -> None:
+        """Bring the plugins from what runs to the target: removals first, then one by one stop and start.
+
+        Args:
+            between: what is to be done while none of the plugins that change runs; then all of them stop first.
+        """
+        if between is not None:
+            self.clear_way(plan, seen, target)
+            between()
         for change in plan.removals:
             self.stop(change.name, seen)
+        self.stop_by_hand(target)
         for change in plan.changes:
             if change.after is None or self._already(change.after):
                 continue
@@ -82,6 +98,13 @@ class Plugins:
                 "a plugin that is not loaded and would crash; run again with -e hive_allow_lightningd_restart=true",
                 "needs-restart",
             )
+
+    def clear_way(self, plan: Plan, seen: Look, target: Stack) -> None:
+        """Stop everything that changes, ours and the operator's own, so that nobody writes to their databases."""
+        for change in [*plan.removals, *reversed(plan.changes)]:
+            if change.after is None or not self._already(change.after):
+                self.stop(change.name, seen)
+        self.stop_by_hand(target)
 
     def _already(self, item: Item) -> bool:
         """Whether this transaction has started the plugin before it was interrupted, and it still runs."""
@@ -113,6 +136,54 @@ class Plugins:
                 if self.machine.stop_plugin(path, self.node.to_inside(slot_dir), self.timeouts.stop, may_end):
                     outcome["ended"] = True
                     self.ended.append(name)
+
+    def stop_by_hand(self, target: Stack, step: Step = Step.STOP) -> None:
+        """Stop the plugins of the operator's own configuration whose place a stack takes; it keeps them off from then.
+
+        What they were given at their start is kept, because only they know it otherwise, and they may come back.
+        """
+        for path, name in replaced_by(target).items():
+            if path not in self.machine.plugins():
+                continue
+            configs, methods = self.machine.configs(), self.machine.methods()
+            memory = remember(configs, path, self.include, self._past())
+            given = {option: option_value(configs[option]) for option in memory.given}
+            who = self.machine.identity()
+            facts = {
+                "plugin": path,
+                "path": path,
+                "by_hand": True,
+                "configured": sorted(memory.configured),
+                "given": sorted(memory.given),
+                "lightningd": f"{who.pid}-{who.started}" if who else "",
+            }
+            self._last_answer.setdefault(name, time.time())
+            note_replaced(self.node, path, {"options": given, "methods": []})
+            with self.record.step(step, **facts):
+                folder, may_end = str(PurePosixPath(path).parent), path not in important(configs)
+                self.machine.stop_plugin(path, folder, self.timeouts.stop, may_end)
+                note_replaced(self.node, path, {"options": given, "methods": sorted(methods - self.machine.methods())})
+
+    def start_by_hand(self, paths: list[str], seen: Look, step: Step = Step.START) -> None:
+        """Start plugins of the operator's own configuration again, as they were started before."""
+        for path in paths:
+            if path in self.machine.plugins():
+                continue
+            kept = replaced_notes(self.node).get(path, {})
+            options, methods = dict(kept.get("options", {})), list(kept.get("methods", []))
+            if options and self.orphans(seen):
+                # Given now, they would crash lightningd.
+                self.without_values[path] = ", ".join(sorted(options))
+                options = {}
+            method = next(iter(methods), "")
+            # Of one that nobody has seen running no method is known, so its two answers share their time.
+            getmanifest = self.timeouts.getmanifest + (0.0 if method else self.timeouts.init)
+            before = self.machine.methods()
+            with self.record.step(step, plugin=path, path=path, by_hand=True):
+                folder = str(PurePosixPath(path).parent)
+                self.machine.start_plugin(path, folder, options, method, getmanifest, self.timeouts.init)
+            if not methods:
+                note_replaced(self.node, path, {**kept, "methods": sorted(self.machine.methods() - before)})
 
     def start(self, item: Item, manifest: dict[str, Any], seen: Look, step: Step = Step.START) -> None:
         """Start one plugin from its slot with the stack's options and wait until its health RPC answers.

@@ -16,7 +16,7 @@ from .processes import Identity
 from .reserve import spend_reserve
 from .steps import Step, failpoint
 
-TOUCHING = {Step.STOP, Step.START, Step.CLEAR, Step.WRITE, Step.RESTART, Step.DATA}
+TOUCHING = {Step.ADOPT, Step.STOP, Step.START, Step.CLEAR, Step.WRITE, Step.RESTART, Step.DATA}
 
 
 def identities(txn: Transaction) -> set[Identity]:

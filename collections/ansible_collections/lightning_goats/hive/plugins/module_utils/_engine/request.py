@@ -51,6 +51,9 @@ class Request:
         aside_keep: sets of replaced files to keep.
         htlc_margin_blocks: what must be left before a payment in flight expires, after the longest a switch may take.
         htlc_wait_seconds: how long to wait for such payments before refusing.
+        adopt: "auto" takes the monolith's rows over when a stack takes its place, "no" leaves them where they are.
+        adopt_identity: which Nostr identity stays when the monolith and comms have different ones: "refuse",
+            "monolith" or "present".
     """
 
     state: str
@@ -71,4 +74,6 @@ class Request:
     min_free_bytes: int = 256 * 1024 * 1024
     htlc_margin_blocks: int = 18
     htlc_wait_seconds: float = 600.0
+    adopt: str = "auto"
+    adopt_identity: str = "refuse"
     check_mode: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from .. import _config
@@ -18,7 +19,7 @@ from .quarantine import crash_log, disabled_paths, suspects
 from .record import Record, identities
 from .request import Timeouts
 from .reserve import spend_reserve
-from .stacks import active_items, by_name, option_kinds
+from .stacks import active_items, by_name, option_kinds, replaced_by
 from .steps import Step
 from .validate import ConfigFiles, install_include, replace
 
@@ -34,6 +35,7 @@ class Revert:
         plugins: Plugins,
         lightningd: Lightningd,
         proof: Proof,
+        undo_adoption: Callable[[Look, Manifests], list[str]],
     ) -> None:
         self.machine = machine
         self.node = machine.node
@@ -42,6 +44,7 @@ class Revert:
         self.plugins = plugins
         self.lightningd = lightningd
         self.proof = proof
+        self.undo_adoption = undo_adoption
         self.txn = record.txn
 
     def run(self, reason: str, by: str, manifests: Manifests) -> None:
@@ -183,9 +186,11 @@ class Revert:
             right = find_slot(self.node, name, item["digest"]).inside(self.node) if item else ""
             if ours_running(self.machine, listed, name) != [right] or not self._runs_as_before(name):
                 self.plugins.stop(name, seen, Step.REVERT_STOP)
+        self.plugins.stop_by_hand(self.txn.previous, Step.REVERT_STOP)
         if self.txn.data.get("aside"):
             with self.record.step(Step.REVERT_DATA):
                 put_back(self.node, str(self.txn.data["aside"]))
+        self.plugins.told += self.undo_adoption(seen, manifests)
         listed = self.machine.plugins()
         for name in sorted(previous, key=order):
             item = previous[name]
@@ -193,6 +198,9 @@ class Revert:
                 self.plugins.start(item, manifests[item["digest"]], seen, Step.REVERT_START)
         items = [previous[name] for name in sorted(previous, key=order)]
         self.plugins.give_values(items, manifests, seen, Step.REVERT_STOP, Step.REVERT_START)
+        kept_off = replaced_by(self.txn.previous)
+        paths = [path for path in replaced_by(self.txn.target) if path not in kept_off]
+        self.plugins.start_by_hand(paths, seen, Step.REVERT_START)
         with self.record.step(Step.REVERT_VERIFY):
             self.proof.stack(self.txn.previous, manifests, strict=False)
 

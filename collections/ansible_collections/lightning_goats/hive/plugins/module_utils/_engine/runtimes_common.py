@@ -29,8 +29,14 @@ class Runtime:
         """Run a command beside lightningd; a command that does not end in time is killed with all its children."""
         return self._execute(self.command(argv, env or {}), timeout, {**os.environ, **(env or {})}, cwd)
 
-    def _execute(self, argv: list[str], timeout: float, environment: dict[str, str], cwd: Path | None = None) -> Done:
-        return execute(argv, timeout, self._rights() if self.as_owner else {}, environment, cwd)
+    def tell(self, argv: list[str], stdin: bytes, timeout: float) -> Done:
+        """Run a command beside lightningd that is told something on stdin, where nobody else can read it."""
+        return self._execute(self.command(argv, {}), timeout, dict(os.environ), stdin=stdin)
+
+    def _execute(
+        self, argv: list[str], timeout: float, environment: dict[str, str], cwd: Path | None = None, stdin: bytes = b""
+    ) -> Done:
+        return execute(argv, timeout, self._rights() if self.as_owner else {}, environment, cwd, stdin=stdin)
 
     def _rights(self) -> dict[str, Any]:
         """Return what makes a command run as lightningd's user; nothing when the engine is that user already."""

@@ -101,6 +101,18 @@ class DockerRuntime(Runtime):
             end_marked(f"{MARK}={mark}")
         return done
 
+    def tell(self, argv: list[str], stdin: bytes, timeout: float) -> Done:
+        """Run a command beside lightningd that is told something on stdin; killed inside like any other."""
+        mark = uuid.uuid4().hex
+        command = self.command(argv, {MARK: mark})
+        place = command.index("exec") + 1
+        done = self._execute(
+            [*command[:place], "--interactive", *command[place:]], timeout, dict(os.environ), stdin=stdin
+        )
+        if done.rc is None:
+            end_marked(f"{MARK}={mark}")
+        return done
+
     def build(self, argv: list[str], timeout: float, env: dict[str, str]) -> Done:
         """Run the command in a container of its own, of the same image.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import _config
 from .files import sync_dir
-from .guard import Manifests
+from .guard import Look, Manifests
 from .journal import Journal, Transaction
 from .lightningd import Lightningd
 from .machine import Machine
@@ -37,7 +37,12 @@ class Session:
 
     def revert(self, reason: str, by: str, manifests: Manifests) -> None:
         """Undo the transaction; see `Revert`."""
-        Revert(self.machine, self.record, self.timeouts, self.plugins, self.lightningd, self.proof).run(
+        from .adoption import Undo  # which works on a session
+
+        def undo(seen: Look, manifests: Manifests) -> list[str]:
+            return Undo(self, seen, manifests).run()
+
+        Revert(self.machine, self.record, self.timeouts, self.plugins, self.lightningd, self.proof, undo).run(
             reason, by, manifests
         )
 

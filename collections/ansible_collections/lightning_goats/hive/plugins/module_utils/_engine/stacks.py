@@ -41,16 +41,29 @@ def normalise(stack: Any) -> Stack:
                 "bad-stack",
             )
         seen.add(name)
-        result.append(
-            {
-                "name": name,
-                "version": str(item.get("version", "")),
-                "digest": str(item["digest"]),
-                "enabled": bool(item.get("enabled", True)),
-                "options": dict(item.get("options") or {}),
-            }
-        )
+        entry = {
+            "name": name,
+            "version": str(item.get("version", "")),
+            "digest": str(item["digest"]),
+            "enabled": bool(item.get("enabled", True)),
+            "options": dict(item.get("options") or {}),
+        }
+        places = [str(path) for path in item.get("replaces") or []]
+        strange = [path for path in places if not path.startswith("/") or any(ord(letter) < 33 for letter in path)]
+        if strange:
+            raise HiveError(
+                f"the stack entry of {name} takes the place of {strange[0]!r}, which is no absolute path of a plugin "
+                "without blanks; name it as `lightning-cli plugin list` does",
+                "bad-stack",
+            )
+        # Most replace nobody; without the key their stacks have the digest they always had.
+        result.append({**entry, "replaces": places} if places else entry)
     return result
+
+
+def replaced_by(stack: Stack) -> dict[str, str]:
+    """Return the plugins, by path, that the operator's own configuration loads and whose place one of ours takes."""
+    return {str(path): str(item["name"]) for item in active_items(stack) for path in item.get("replaces", [])}
 
 
 def active_items(stack: Stack) -> Stack:
@@ -137,7 +150,7 @@ def plan_switch(before: Stack, after: Stack, manifests: dict[str, dict[str, Any]
 
 
 def _running(item: Item | None) -> tuple[Any, ...] | None:
-    return None if item is None else (item["digest"], canonical(item["options"]))
+    return None if item is None else (item["digest"], canonical(item["options"]), tuple(item.get("replaces", [])))
 
 
 def names_of(manifest: dict[str, Any]) -> set[str]:

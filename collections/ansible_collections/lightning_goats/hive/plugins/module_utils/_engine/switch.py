@@ -10,6 +10,8 @@ from typing import Any
 from .._slots import find_slot, list_slots
 from . import channels as ch
 from . import deadman
+from .adoption import leaves, pending, refuse
+from .adoption_state import adopted_by, summary
 from .bundle import engine_archive
 from .clock import boot
 from .deadman_unit import withdraw
@@ -109,6 +111,7 @@ class Switch:
             "switch_ms": round((time.monotonic() - self.started) * 1000, 1),
             "lightningd_restarts": session.lightningd.restarts if session else 0,
             "backup": self.backup,
+            "adoption": summary(session.txn.entries) if session else None,
             "reverted": False,
             "reason": "",
             "remarks": session.warnings if session else [],
@@ -187,7 +190,9 @@ class Switch:
             if request.check_mode:
                 return self._forecast(seen, target, manifests)
             files = config_files(self.machine, seen, target, manifests)
-            if unchanged(seen, target, self.state.stable, files, self.machine):
+            if unchanged(seen, target, self.state.stable, files, self.machine) and not self._adopting(
+                seen, target, manifests
+            ):
                 self._free_node()
                 return self.result(False, "confirmed", target)
             seen = self._wait_for_payments(seen, target)
@@ -276,11 +281,20 @@ class Switch:
         slots = {slot.digest for slot in list_slots(self.node) if slot.complete}
         if all(item["digest"] in slots for item in active_items(target)):
             files = config_files(self.machine, seen, target, manifests)
-            if unchanged(seen, target, self.state.stable, files, self.machine):
+            if unchanged(seen, target, self.state.stable, files, self.machine) and not self._adopting(
+                seen, target, manifests
+            ):
                 return self.result(False, "confirmed", target, steps=[])
         guard = Guard(self.machine, self.request, seen, target, manifests)
+        refuse(guard, adopted_by(self.journal.entries), self.state.stable or [])
         steps = forecast(guard, slots, past_of(self.journal.entries, seen.who))
-        return self.result(True, "planned", target, steps=steps)
+        moves = [{"step": "adopt", "plugin": name} for name in self._adopting(seen, target, manifests)]
+        return self.result(True, "planned", target, steps=[*steps, *moves])
+
+    def _adopting(self, seen: Look, target: Stack, manifests: Manifests) -> list[str]:
+        """Return the plugins that still have to take over what the monolith keeps for them."""
+        guard = Guard(self.machine, self.request, seen, target, manifests)
+        return [str(item["name"]) for item in pending(guard, adopted_by(self.journal.entries))]
 
     def _begin(self, seen: Look, target: Stack, kind: str, manifests: Manifests) -> None:
         """Open a transaction: from here on the journal knows what to go back to."""
@@ -296,7 +310,9 @@ class Switch:
             "target_digest": stack_digest(seal(target)),
             "deadman_seconds": self.request.deadman_seconds,
             "owner": self.request.owner,
-            "changes_data": changes_data(previous, target, manifests),
+            "changes_data": changes_data(previous, target, manifests)
+            or bool(self._adopting(seen, target, manifests))
+            or leaves(seen, previous, target, manifests),
             "lightningd": {
                 "pid": seen.who.pid,
                 "started": seen.who.started,
