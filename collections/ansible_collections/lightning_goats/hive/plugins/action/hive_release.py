@@ -4,17 +4,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import ReleaseError
+from ansible_collections.lightning_goats.hive.plugins.module_utils._release_tools import MACHINES, need_tools
 
-TOOLS = ("hatchling", "packaging", "pex", "pip", "uv")
-MACHINES = ["x86_64", "aarch64"]
 # What describes the source of a plugin; the module's documentation says which goes with which.
 WORDS = (
     "name",
@@ -84,13 +81,7 @@ def release(parameters: Mapping[str, Any], directory: Path, check_mode: bool) ->
 
     Raises ReleaseError with one sentence; then nothing was published.
     """
-    absent = [tool for tool in TOOLS if find_spec(tool) is None]
-    if absent:
-        raise ReleaseError(
-            "tools",
-            f"{', '.join(absent)} cannot be imported by {sys.executable}: run 'make venv' and use "
-            ".venv/bin/ansible-playbook, which brings the tools that releases are built with.",
-        )
+    need_tools()
     # Only now, because it needs those tools.
     from ansible_collections.lightning_goats.hive.plugins.module_utils import _release
 

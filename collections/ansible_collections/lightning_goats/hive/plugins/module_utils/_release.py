@@ -142,7 +142,7 @@ def release(wanted: list[Wanted], versions: dict[str, str], settings: Settings, 
     outcome.changed = bool(stale)
     before = {job.directory: _digest_on_disk(job) for job in jobs}
     if stale and not check_mode:
-        with _alone(settings.releases):
+        with alone(settings.releases):
             if signer.throwaway:
                 keys.create_throwaway(signer, settings.identity)
             # While we waited for our turn, another builder may have made what we want.
@@ -357,7 +357,7 @@ def _sha256(path: Path) -> str:
 
 
 @contextmanager
-def _alone(releases: Path) -> Iterator[None]:
+def alone(releases: Path) -> Iterator[None]:
     """One builder at a time; what a killed one left behind is removed by its successor."""
     releases.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(releases / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,6 +1,9 @@
 # Copyright (c) 2026 Lightning Hive Rollout contributors
 # MIT License (see LICENSE or https://opensource.org/license/mit)
-"""Signing releases with ssh-keygen, and the throw-away key that the sandbox signs with. Runs on the controller only."""
+"""Signing releases and evidence with ssh-keygen, and the throw-away keys that the sandbox signs with.
+
+Runs on the controller only.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +14,27 @@ from pathlib import Path
 
 from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import (
     NAMESPACE,
-    SIGNATURE_FILE,
     ReleaseError,
 )
 
 
 @dataclass(frozen=True)
 class Signer:
-    """Who signs: a private key (or the public one of a key in ssh-agent) and the list that nodes will trust."""
+    """Who signs: a private key (or the public one of a key in ssh-agent) and the list of whom to trust.
+
+    ``namespace`` is what the key may sign: a signature for one purpose is none for another.
+    """
 
     key: Path
     allowed_signers: Path
     throwaway: bool
+    namespace: str = NAMESPACE
 
 
-def find_signer(key: str, allowed_signers: str, keys_directory: Path) -> Signer:
+def find_signer(key: str, allowed_signers: str, keys_directory: Path, namespace: str = NAMESPACE) -> Signer:
     """The configured signer, else the sandbox's own in ``keys_directory`` (which may not exist yet).
+
+    Each namespace has a throw-away key of its own, and a list of its own.
 
     Raises ReleaseError ``key`` when something configured is not there: a key that was asked for is never replaced.
     """
@@ -36,17 +44,17 @@ def find_signer(key: str, allowed_signers: str, keys_directory: Path) -> Signer:
                 "key",
                 "A list of allowed signers is given but no signing key: give both, or neither for the sandbox's key.",
             )
-        return Signer(keys_directory / "release", keys_directory / "allowed_signers", throwaway=True)
-    signer = Signer(
-        Path(key), Path(allowed_signers) if allowed_signers else Path(key).parent / "allowed_signers", throwaway=False
-    )
+        listed = "allowed_signers" if namespace == NAMESPACE else f"{namespace}_signers"
+        return Signer(keys_directory / namespace, keys_directory / listed, throwaway=True, namespace=namespace)
+    listed_in = Path(allowed_signers) if allowed_signers else Path(key).parent / "allowed_signers"
+    signer = Signer(Path(key), listed_in, throwaway=False, namespace=namespace)
     if not signer.key.is_file():
-        raise ReleaseError("key", f"The signing key {signer.key} is not there: correct hive_release_signing_key.")
+        raise ReleaseError("key", f"The signing key {signer.key} is not there: correct hive_{namespace}_signing_key.")
     if not signer.allowed_signers.is_file():
         raise ReleaseError(
             "key",
             f"{signer.allowed_signers} is not there: write who may sign into it, one line "
-            "'<identity> namespaces=\"release\" <public key>'.",
+            f"'<identity> namespaces=\"{namespace}\" <public key>'.",
         )
     return signer
 
@@ -73,14 +81,14 @@ def create_throwaway(signer: Signer, identity: str) -> bool:
     kind, blob = public.stdout.split()[:2]
     descriptor = os.open(signer.allowed_signers, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(f'{identity} namespaces="{NAMESPACE}" {kind} {blob}\n')
+        file.write(f'{identity} namespaces="{signer.namespace}" {kind} {blob}\n')
     return True
 
 
 def sign(manifest: Path, signer: Signer) -> None:
     """Write the signature of ``manifest`` beside it, never asking for a passphrase. Raises ReleaseError ``key``."""
-    result = _ssh_keygen(["-q", "-Y", "sign", "-n", NAMESPACE, "-f", str(signer.key), str(manifest)])
-    if result.returncode != 0 or not manifest.with_name(SIGNATURE_FILE).is_file():
+    result = _ssh_keygen(["-q", "-Y", "sign", "-n", signer.namespace, "-f", str(signer.key), str(manifest)])
+    if result.returncode != 0 or not manifest.with_name(f"{manifest.name}.sig").is_file():
         raise ReleaseError(
             "key",
             f"{signer.key} did not sign ({_said(result)}): use a key without passphrase, or load it into ssh-agent and "

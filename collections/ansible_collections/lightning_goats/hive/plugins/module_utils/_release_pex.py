@@ -46,7 +46,8 @@ def join(sources: Sources, wheels: list[Path], targets: list[Target], artifact: 
     command += ["--python-shebang", "#!/usr/bin/env python3"]
     command += [word for wheel in wheels for word in ("--pre-resolved-dist", str(wheel))]
     given = {wheel.name.partition("-")[0].replace("_", "-") for wheel in wheels}
-    command += [word for name in EXCLUDED if name not in given for word in ("--exclude", name)]
+    excluded = (*EXCLUDED, *sources.without)
+    command += [word for name in excluded if name not in given for word in ("--exclude", name)]
     for target in targets:
         platform = {"compatible_tags": [str(tag) for tag in target.ranks], "marker_environment": target.markers}
         command += ["--complete-platform", json.dumps(platform)]

@@ -61,7 +61,8 @@ class Sources:
 
     Of a foreign plugin there are instead: ``declared``, its part of the manifest that nobody can ask it for; ``wheel``,
     file name and bytes; ``lock``, where its lock belongs and the text; ``origin``, repository and ref. Of a finished
-    artifact there is ``finished``, a directory with its files as they came.
+    artifact there is ``finished``, a directory with its files as they came. ``without`` names requirements that the
+    artifact can do without.
     """
 
     name: str
@@ -78,17 +79,24 @@ class Sources:
     lock: tuple[Path, str] | None = None
     origin: dict[str, str] | None = None
     finished: Finished | None = None
+    without: tuple[str, ...] = ()
 
 
 def read_sources(
-    directory: Path, name: str, version: str, versions: dict[str, str], workspace: Path | None, targets: list[str]
+    directory: Path,
+    name: str,
+    version: str,
+    versions: dict[str, str],
+    workspace: Path | None,
+    targets: list[str],
+    without: tuple[str, ...] = (),
 ) -> Sources:
     """The sources of the plugin in ``directory``.
 
     ``name`` must be the project's name unless empty; ``version``, else that of ``versions``, replaces the project's.
     ``workspace`` is
     the directory of the uv.lock that pins the dependencies; a plugin without dependencies needs none. ``targets`` only
-    enter the digest. Raises ReleaseError ``source`` or ``lock``.
+    enter the digest. ``without`` names requirements that are left out. Raises ReleaseError ``source`` or ``lock``.
     """
     project = _project(directory)
     if name and project["name"] != name:
@@ -108,7 +116,7 @@ def read_sources(
     packages = [directory]
     locked: tuple[Locked, ...] = ()
     if project.get("dependencies"):
-        others, locked = _locked(name, workspace)
+        others, locked = _locked(name, workspace, without)
         packages += [path for path in others if path.resolve() != directory.resolve()]
     commit, dirty, released_at = _provenance(packages, workspace if locked else None)
     digest = canonical(
@@ -132,6 +140,7 @@ def read_sources(
         dirty=dirty,
         released_at=released_at,
         digest=hashlib.sha256(digest).hexdigest(),
+        without=without,
     )
 
 
@@ -162,7 +171,7 @@ def _files(package: Path) -> dict[str, str]:
     return found
 
 
-def _locked(name: str, workspace: Path | None) -> tuple[list[Path], tuple[Locked, ...]]:
+def _locked(name: str, workspace: Path | None, without: tuple[str, ...]) -> tuple[list[Path], tuple[Locked, ...]]:
     """The workspace packages and the locked requirements that ``name`` needs, as ``uv export`` resolves them."""
     if workspace is None or not (workspace / "uv.lock").is_file():
         raise ReleaseError(
@@ -170,6 +179,7 @@ def _locked(name: str, workspace: Path | None) -> tuple[list[Path], tuple[Locked
             f"{name} has dependencies, but there is no uv.lock in {workspace}: give the workspace that pins them.",
         )
     command = ["export", "--package", name, "--frozen", "--no-dev", "--no-header", "--format", "pylock.toml"]
+    command += [word for left_out in without for word in ("--no-emit-package", left_out)]
     # From the workspace itself, because uv writes paths relative to where it runs.
     exported = _run([find_uv(), *command, "--offline", "--no-python-downloads"], workspace)
     if exported.returncode != 0:

@@ -1,0 +1,164 @@
+# Copyright (c) 2026 Lightning Hive Rollout contributors
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+"""Evidence: what a test of a node has found, as a signed statement that anybody can verify later with ssh-keygen.
+
+One file ``<directory>/<kind>-<node>-<time>.json``, an in-toto Statement with a test result, and its signature beside it
+(``ssh-keygen -Y sign``, namespace ``evidence``). A file that was changed, or signed by somebody who may not, is no
+evidence. Runs on the controller only.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _release_keys as keys
+from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import (
+    ReleaseError,
+    canonical,
+    verify_signature,
+)
+
+Json = dict[str, Any]
+
+NAMESPACE = "evidence"
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
+PASSED, FAILED = "PASSED", "FAILED"
+# Our own part of the predicate; in-toto says that whoever does not know a field passes it over.
+OWN = "hive"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One statement whose signature was verified.
+
+    ``facts`` is our own part: times in unix seconds, checks, figures, and the command that does it again.
+    """
+
+    path: Path
+    signer: str
+    result: str
+    facts: Json
+
+    @property
+    def finished_at(self) -> float:
+        return float(self.facts["finished_at"])
+
+    @property
+    def expires_at(self) -> float | None:
+        """When it ends to count; None for never."""
+        found = self.facts.get("expires_at")
+        return None if found is None else float(found)
+
+    def expired(self, now: float) -> bool:
+        return self.expires_at is not None and now >= self.expires_at
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The tests of a statement by how they ended; those that could not be made are warned of."""
+
+    passed: Sequence[str]
+    failed: Sequence[str]
+    untested: Sequence[str] = ()
+
+
+def statement(
+    result: str,
+    subjects: Mapping[str, str],
+    configuration: Mapping[str, str],
+    tests: Outcomes,
+    facts: Mapping[str, Any],
+) -> Json:
+    """The statement that what is named with its sha256 in ``subjects`` was tested, with ``result``.
+
+    ``configuration`` names, with their sha256, what it was tested with; ``facts`` need ``finished_at``.
+    """
+    return {
+        "_type": STATEMENT,
+        "subject": _described(subjects),
+        "predicateType": PREDICATE,
+        "predicate": {
+            "result": result,
+            "configuration": _described(configuration),
+            "passedTests": list(tests.passed),
+            "warnedTests": list(tests.untested),
+            "failedTests": list(tests.failed),
+            OWN: dict(facts),
+        },
+    }
+
+
+def _described(digests: Mapping[str, str]) -> list[Json]:
+    return [{"name": name, "digest": {"sha256": digest}} for name, digest in sorted(digests.items())]
+
+
+def write(directory: Path, kind: str, node: str, made: Json, signer: keys.Signer) -> Path:
+    """Sign ``made`` and publish it, whole; the file. Raises ReleaseError ``key``, OSError."""
+    directory.mkdir(parents=True, exist_ok=True)
+    finished = float(made["predicate"][OWN]["finished_at"])
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(finished)) + f"{int(finished * 1000) % 1000:03d}Z"
+    path = directory / f"{kind}-{node}-{stamp}.json"
+    partial = path.with_name(f".{path.name}")
+    signature = partial.with_name(f"{partial.name}.sig")
+    try:
+        partial.write_bytes(canonical(made))
+        signature.unlink(missing_ok=True)
+        keys.sign(partial, signer)
+        # The signature first: a statement without one is never seen.
+        signature.replace(signature_of(path))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+        signature.unlink(missing_ok=True)
+    return path
+
+
+def signature_of(path: Path) -> Path:
+    """Where the signature of a statement lies."""
+    return path.with_name(f"{path.name}.sig")
+
+
+def read(path: Path, allowed_signers: Path) -> Evidence:
+    """One statement, verified. Raises ReleaseError when it is no evidence."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ReleaseError("missing", f"{path} cannot be read ({error.strerror}): make new evidence.") from error
+    signer = verify_signature(data, signature_of(path), allowed_signers, NAMESPACE)
+    try:
+        made = json.loads(data)
+        predicate = made["predicate"]
+        known = made["_type"] == STATEMENT and made["predicateType"] == PREDICATE
+        found = Evidence(path, signer, str(predicate["result"]), dict(predicate[OWN]))
+        if not known or found.finished_at <= 0 or (found.expires_at or 1) <= 0:
+            raise ValueError("an unknown statement")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReleaseError("schema", f"{path} is no statement that this release reads: make new evidence.") from error
+    return found
+
+
+def newest(directory: Path, kind: str, node: str, allowed_signers: Path) -> Evidence | None:
+    """The newest statement of one kind about one node that verifies, None for none."""
+    return next((found for path in _files(directory, kind, node) if (found := _trusted(path, allowed_signers))), None)
+
+
+def _trusted(path: Path, allowed_signers: Path) -> Evidence | None:
+    """One statement; None when it cannot be trusted, because then it says nothing, neither good nor bad."""
+    try:
+        return read(path, allowed_signers)
+    except ReleaseError:
+        return None
+
+
+def _files(directory: Path, kind: str, node: str) -> Iterator[Path]:
+    """The statements of one kind about one node, the newest first."""
+    name = re.compile(rf"{re.escape(kind)}-{re.escape(node)}-[0-9]{{8}}T[0-9]{{9}}Z\.json")
+    found = directory.iterdir() if directory.is_dir() else iter(())
+    yield from sorted((path for path in found if name.fullmatch(path.name)), key=lambda path: path.name, reverse=True)
