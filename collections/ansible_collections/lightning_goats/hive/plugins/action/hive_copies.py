@@ -1,0 +1,182 @@
+# Copyright (c) 2026 Lightning Hive Rollout contributors
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+"""Pull a backup set from a node and encrypt it here, or open a copy here and send its set back to a node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _copies
+from ansible_collections.lightning_goats.hive.plugins.module_utils._copies_tar import tar_of
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.errors import HiveError
+from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_hosts import project_path
+
+Json = dict[str, Any]
+
+ARGUMENTS: Json = {
+    "node": {"type": "dict", "required": True},
+    "state": {"type": "str", "choices": ["present", "fetched"], "default": "present"},
+    "set": {"type": "str", "default": ""},
+    "copies_dir": {"type": "str", "required": True},
+    "recipients": {"type": "list", "elements": "str", "default": []},
+    "identity": {"type": "str", "default": ""},
+    "throwaway": {"type": "bool", "default": False},
+    "keep": {"type": "int", "default": 10},
+    "file": {"type": "str", "default": ""},
+}
+NO_RECIPIENTS = (
+    "no copy leaves this node: hive_backup_age_recipients is empty; set it to the public key of an age identity that "
+    "you keep elsewhere"
+)
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no type hints
+    """See plugins/modules/hive_copies.py for what it takes and returns."""
+
+    TRANSFERS_FILES = True
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: Json | None = None) -> Json:
+        result: Json = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        _, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        folder = _copies.Folder(project_path(variables, args["copies_dir"]), str(args["node"].get("name") or ""))
+        result.update(changed=False, set=None, copy=None, removed=[], remark="")
+        try:
+            if args["state"] == "fetched":
+                result.update(self._fetch(folder, args, variables))
+            else:
+                result.update(self._pull(folder, args, variables))
+        except HiveError as error:
+            raise AnsibleActionFail(error.message, result={"code": error.code, "changed": False}) from error
+        except _ModuleFailedError as error:
+            result.update(error.result)
+        finally:
+            self._remove_tmp_path(self._connection._shell.tmpdir)
+        return result
+
+    @property
+    def _here(self) -> bool:
+        """Whether what lies on the node can be read and written from this very process."""
+        return bool(self._connection.transport == "local" and not self._play_context.become)
+
+    def _call(self, args: Json, variables: Json, **more: Any) -> Json:
+        done: Json = self._execute_module(
+            module_name="lightning_goats.hive.hive_copies",
+            # Where the identity lies is nobody's business on the node.
+            module_args={**{key: args[key] for key in ("node", "state", "set", "copies_dir")}, **more},
+            task_vars=variables,
+        )
+        if done.get("failed") or done.get("unreachable"):
+            raise _ModuleFailedError(done)
+        return done
+
+    def _pull(self, folder: _copies.Folder, args: Json, variables: Json) -> Json:
+        recipients = [str(name).strip() for name in args["recipients"]]
+        if not recipients and args["throwaway"]:
+            if self._task.check_mode:
+                return remark("a throw-away identity would be made for the copies of this sandbox")
+            recipients = [_copies.throwaway(project_path(variables, args["identity"]))]
+        if not recipients:
+            return remark(NO_RECIPIENTS)
+        _copies.recipients_of(recipients)
+        found = self._call(args, variables).get("set")
+        if found is None:
+            return remark(f"there is no verified backup set on {folder.node} to copy")
+        before = [copy.name for copy in folder.copies()]
+        if self._task.check_mode:
+            copy = self._sound(folder, found["id"], recipients)
+            facts = {"changed": copy is None, "set": found, "copy": _copies.describe(copy) if copy else None}
+            return {**facts, "msg": f"backup set {found['id']} {'has its copy' if copy else 'would be copied'}"}
+        with folder.locked():
+            copy = self._sound(folder, found["id"], recipients)
+            made = copy is None
+            if copy is None:
+                with folder.workroom() as room, self._archive(args, variables, found, room) as (chunks, promised):
+                    copy = folder.make(room, found, chunks, promised, recipients)
+            removed = folder.thin_out(int(args["keep"]))
+        after = [copy.name for copy in folder.copies()]
+        size = f"{copy.note['bytes'] / 2**10:.0f} KiB"
+        told = f"encrypted copy of backup set {copy.name}, {size}, in {copy.path}"
+        return {
+            "msg": told if made else f"backup set {copy.name} has its copy in {copy.path}",
+            "changed": made or bool(removed),
+            "set": found,
+            "copy": _copies.describe(copy),
+            "removed": removed,
+            "diff": {
+                "before": "".join(f"{name}\n" for name in before),
+                "after": "".join(f"{name}\n" for name in after),
+            },
+        }
+
+    @staticmethod
+    def _sound(folder: _copies.Folder, name: str, recipients: list[str]) -> _copies.Copy | None:
+        """The copy of a set, when it is whole and made for exactly these keys."""
+        copy = folder.find(name)
+        if copy is None or copy.note.get("recipients") != sorted(recipients) or not copy.sound():
+            return None
+        return copy
+
+    @contextmanager
+    def _archive(self, args: Json, variables: Json, found: Json, room: Path) -> Iterator[tuple[Iterator[bytes], str]]:
+        """The set as an archive, and what it hashes to where that is known beforehand."""
+        if self._here:
+            yield tar_of(Path(found["path"])), ""
+            return
+        self._make_tmp_path()
+        pinned = {**args, "set": found["id"]}
+        packed = self._call(pinned, variables, pack_into=self._connection._shell.tmpdir)["packed"]
+        # It is clear until it is encrypted, so it lies where only we can look, and not longer than that.
+        clear = room / "clear"
+        self._connection.fetch_file(packed["path"], str(clear))
+        yield _copies.chunks_of(clear), packed["sha256"]
+
+    def _fetch(self, folder: _copies.Folder, args: Json, variables: Json) -> Json:
+        path = project_path(variables, args["file"])
+        if not path.is_file():
+            raise HiveError(f"there is no copy {path}; the copies of a node lie in {folder.path}", "no-copy")
+        name = args["set"] or str(_copies.note_beside(path).get("set") or "")
+        wanted = {**args, "set": name}
+        copy = {"set": name, "path": str(path), "bytes": path.stat().st_size}
+        found = self._call(wanted, variables).get("set")
+        if found is not None or self._task.check_mode:
+            told = f"backup set {name} {'is on the node' if found else 'would be brought back'}"
+            return {"changed": found is None, "set": found, "copy": copy, "msg": told}
+        identity = project_path(variables, args["identity"])
+        with folder.locked(), folder.workroom() as room:
+            clear = room / "clear"
+            _copies.open_copy(path, identity, clear)
+            done = self._call(wanted, variables, incoming=self._send(clear))
+        name = done["set"]["id"]
+        told = f"backup set {name} {'brought back' if done['changed'] else 'is on the node already'}, every file sound"
+        return {"changed": done["changed"], "set": done["set"], "copy": {**copy, "set": name}, "msg": told}
+
+    def _send(self, clear: Path) -> str:
+        """Bring the opened archive to the node, unless it is there, and return where it is."""
+        if self._here:
+            return str(clear)
+        self._make_tmp_path()
+        shell = self._connection._shell
+        target = str(shell.join_path(shell.tmpdir, "hive-set-incoming.tar"))
+        self._transfer_file(str(clear), target)
+        self._fixup_perms2((shell.tmpdir, target), execute=False)
+        return target
+
+
+def remark(sentence: str) -> Json:
+    """The result of a run that makes no copy."""
+    return {"remark": sentence, "msg": sentence}
+
+
+class _ModuleFailedError(Exception):
+    """The part on the node failed; its own words are the result."""
+
+    def __init__(self, result: Json) -> None:
+        super().__init__(str(result.get("msg") or ""))
+        self.result = result
