@@ -77,6 +77,7 @@ class HiveApplication(Application):
                     self.siblings,
                     f"{context.name} v{context.version()}",
                     context.now,
+                    context.restored,
                 )
             return self._hive
 

@@ -53,3 +53,27 @@ class PacketError(RefusedError):
     """The packet is none of ours; `data.reason` is a word."""
 
     code: ClassVar[int] = 6108
+
+
+class SettlementHeldError(RefusedError):
+    """The database was restored, and nobody has compared it with what lightningd paid; `data.restore` says which."""
+
+    code: ClassVar[int] = 6109
+
+
+class SettlementNotReadyError(RefusedError):
+    """There is no settlement that a quorum agreed on; `data.reason` is a word."""
+
+    code: ClassVar[int] = 6110
+
+
+class ActionClosedError(ConflictError):
+    """The action was answered already, or its time is over; `data.status` says which."""
+
+    code: ClassVar[int] = 6111
+
+
+class UndecidedError(ConflictError):
+    """The comparison with lightningd does not allow what was asked; `data.undecided` lists why."""
+
+    code: ClassVar[int] = 6112

@@ -12,7 +12,7 @@ from cl_hive import options
 from cl_hive.adoption import ADOPTS
 from cl_hive.app import HiveApplication
 from cl_hive.migrations import MIGRATIONS
-from cl_hive.rpc import membership, packets, status
+from cl_hive.rpc import actions, membership, packets, settlement, status
 from cl_hive.services.siblings import ARCHON, COMMS
 
 SPEC: Final[PluginSpec[HiveApplication]] = PluginSpec(
@@ -20,7 +20,7 @@ SPEC: Final[PluginSpec[HiveApplication]] = PluginSpec(
     start_order=40,
     application=HiveApplication,
     options=options.OPTIONS,
-    methods=(*membership.METHODS, *status.METHODS, *packets.METHODS),
+    methods=(*membership.METHODS, *status.METHODS, *packets.METHODS, *settlement.METHODS, *actions.METHODS),
     migrations=MIGRATIONS,
     database=options.DATABASE,
     database_option="hive-db-path",

@@ -14,6 +14,7 @@ from typing import Any, Final
 from hive_kit.errors import UnavailableError
 from hive_kit.node import UNKNOWN_METHOD, RpcError
 from hive_kit.options import Options
+from hive_kit.restored import read_note
 from hive_kit.store import Store
 
 from cl_hive.migrations import MIGRATIONS
@@ -27,6 +28,7 @@ from cl_hive.protocol.ticket import Ticket
 from cl_hive.services.hive import Hive
 from cl_hive.services.lightning import Identity, Lightning
 from cl_hive.services.siblings import Siblings
+from cl_hive.testing_wallet import Ledger, SimWallet
 
 START: Final = 1_800_000_000
 TICK: Final = 2
@@ -70,6 +72,7 @@ class SimNode:
         self.inbox: list[tuple[str, bytes]] = []
         self._store: Store | None = None
         self.running: Hive | None = None
+        self.wallet = SimWallet(self.id, self.network.ledger)
 
     @property
     def hive(self) -> Hive:
@@ -92,6 +95,7 @@ class SimNode:
             Siblings(),
             RELEASE,
             self.network.now,
+            read_note(self.path),
         )
 
     def stop(self) -> None:
@@ -119,6 +123,7 @@ class SimNode:
             "listpeers": self._peers,
             "listpeerchannels": self._channels,
             "connect": self._connect,
+            **self.wallet.methods(),
         }
         if method not in answers:
             raise RpcError(method, UNKNOWN_METHOD, f"Unknown command '{method}'")
@@ -173,6 +178,7 @@ class Network:
         self.nodes: dict[str, SimNode] = {}
         self.faults = Faults()
         self.time = START
+        self.ledger = Ledger(self.now)
         self.log: list[tuple[str, str, bytes]] = []
         self._links: set[frozenset[str]] = set()
         self._channels: set[frozenset[str]] = set()

@@ -6,6 +6,6 @@ from typing import Final
 
 from hive_kit.migrations import Migration
 
-from cl_hive.migrations import step_1
+from cl_hive.migrations import step_1, step_2
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (step_1.MIGRATION,)
+MIGRATIONS: Final[tuple[Migration, ...]] = (step_1.MIGRATION, step_2.MIGRATION)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cl_hive.protocol import fields, records
+from cl_hive.protocol import fields, records, settlement_messages
 from cl_hive.protocol.canonical import canonical_json, data_hash, fleet_hash, members_hash
 from cl_hive.protocol.registry import Audience, MessageSpec, MessageTable, Payload, Rate, Signed
 from cl_hive.protocol.ticket import HIVE_ID, MAX_ENCODED
@@ -281,4 +281,9 @@ MSG_ACK: Final = MessageSpec(
     rate=Rate(300, 60),
 )
 
-TABLE: Final = MessageTable((HELLO, CHALLENGE, ATTEST, WELCOME, GOSSIP, STATE_HASH, FULL_SYNC, MEMBER_LEFT, MSG_ACK))
+TABLE: Final = MessageTable(
+    (
+        *(HELLO, CHALLENGE, ATTEST, WELCOME, GOSSIP, STATE_HASH, FULL_SYNC, MEMBER_LEFT, MSG_ACK),
+        *settlement_messages.MESSAGES,
+    )
+)

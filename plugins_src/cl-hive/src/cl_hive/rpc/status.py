@@ -56,6 +56,7 @@ def status(app: HiveApplication, _: NoParams) -> _JSON:
             "gossip_version": hive.states.version(hive.membership.me),
             "connected_members": hive.sync.view(),
         },
+        "settlement": hive.settlement.summary(),
         "outbox": hive.outbox.counts(),
         "counters": {**hive.counters.as_dict(), "dropped_flood": app.waiting.refused},
         "options_without_effect": list(DECLARED_ONLY),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from hive_kit.errors import InvalidParamsError, LimitError
+from hive_kit.restored import Restored
 from hive_kit.store import Store
 
 from cl_hive.errors import AlreadyInHiveError, CannotLeaveError, NotInHiveError, NotMemberTierError
@@ -15,6 +16,7 @@ from cl_hive.protocol import features, fields, messages, records
 from cl_hive.protocol import ticket as tickets
 from cl_hive.protocol.frames import Frame
 from cl_hive.protocol.records import MembershipRecord
+from cl_hive.services.actions import Actions
 from cl_hive.services.bindings import Bindings
 from cl_hive.services.dispatcher import Dispatcher
 from cl_hive.services.gatekeeper import Gatekeeper
@@ -24,13 +26,20 @@ from cl_hive.services.lightning import Identity, Lightning
 from cl_hive.services.limits import Counters, RateLimiter
 from cl_hive.services.membership import MEMBER, Membership
 from cl_hive.services.post import Post
+from cl_hive.services.settlement import Settlement
+from cl_hive.services.settlement_hold import Hold
+from cl_hive.services.settlement_inputs import Inputs
+from cl_hive.services.settlement_payer import Payer
 from cl_hive.services.siblings import Siblings
 from cl_hive.services.signing import Signer
 from cl_hive.services.sync import Sync
+from cl_hive.storage.actions import ActionStore
 from cl_hive.storage.bindings import BindingStore
 from cl_hive.storage.joins import JoinRequest, JoinStore
 from cl_hive.storage.members import Member, MemberStore
 from cl_hive.storage.outbox import Outbox
+from cl_hive.storage.settlement_inputs import InputStore
+from cl_hive.storage.settlement_payments import PaymentStore
 from cl_hive.storage.states import StateStore
 
 PEERS_SECONDS: Final = 60
@@ -51,7 +60,9 @@ class Hive:
         siblings: Siblings,
         release: str,
         now: Callable[[], int],
+        restored: Restored | None = None,
     ) -> None:
+        """Args: release: of the plugin, for others. now: unix seconds. restored: the newest restore of the database."""
         self.identity = identity
         self.siblings = siblings
         self.settings = settings
@@ -116,6 +127,7 @@ class Hive:
             lambda: features.names(identity.features),
             self._joined,
         )
+        self.payer, self.settlement = self._settlement(store, lightning, restored)
         self.dispatcher = Dispatcher(
             self.membership,
             self.signer,
@@ -134,6 +146,7 @@ class Hive:
                 "FULL_SYNC": self.sync.on_full_sync,
                 "MEMBER_LEFT": self._on_member_left,
                 "MSG_ACK": self._on_ack,
+                **self.settlement.handlers(),
             },
             worthwhile={
                 "GOSSIP": self.gossip.is_news,
@@ -157,6 +170,7 @@ class Hive:
         """A peer connected; members exchange what they know."""
         self._peers[peer_id] = address
         self.sync.greet([peer_id])
+        self.settlement.greet(peer_id)
         self._due.pop("deliver", None)
 
     def disconnected(self, peer_id: str) -> None:
@@ -188,6 +202,7 @@ class Hive:
         self.sync.tick()
         if self._is_due("prune", PRUNE_SECONDS):
             self.outbox.prune(self._now())
+        self.settlement.tick()
 
     def look_soon(self) -> None:
         """Look at the own node with the next tick: something about it has changed."""
@@ -333,6 +348,34 @@ class Hive:
         return self.joins.get()
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _settlement(self, store: Store, lightning: Lightning, restored: Restored | None) -> tuple[Payer, Settlement]:
+        me, now, wallet = self.identity.node_id, self._now, lightning.wallet
+        payments, inputs = PaymentStore(store), InputStore(store)
+        payer = Payer(me, payments, inputs, wallet, now)
+        settlement = Settlement(
+            store,
+            self.membership,
+            Inputs(
+                self.membership,
+                inputs,
+                self.states,
+                wallet,
+                self.post,
+                self.counters,
+                now,
+                lambda: self._connected,
+                lambda period: self.settlement.is_open(period),
+            ),
+            payments,
+            Actions(ActionStore(store), now),
+            Hold(me, restored, payments, payer, wallet, now),
+            self.post,
+            self.counters,
+            now,
+            lambda: self.post.deliver(self._connected),
+        )
+        return payer, settlement
 
     @property
     def _connected(self) -> set[str]:

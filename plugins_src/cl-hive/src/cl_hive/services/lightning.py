@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,6 +12,8 @@ from hive_kit.node import Node, RpcError
 from cl_hive.protocol import features
 from cl_hive.protocol.frames import MAX_BYTES
 from cl_hive.protocol.messages import MAX_ADDRESS_LENGTH, MAX_ADDRESSES
+from cl_hive.services.amounts import msat
+from cl_hive.services.wallet import Wallet
 
 _SECONDS: Final = 10.0
 _CONNECT_SECONDS: Final = 20.0
@@ -44,6 +45,7 @@ class Lightning:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self.wallet = Wallet(node)
 
     def identity(self) -> Identity:
         """Who this node is. Announced addresses come first; wildcards are no addresses."""
@@ -132,12 +134,12 @@ class Lightning:
             for row in self._node.call("listpeerchannels", timeout=_SECONDS)["channels"]
             if row.get("state") == "CHANNELD_NORMAL"
         ]
-        capacity = sum(_msat(row.get("total_msat")) for row in rows) // 1000
-        available = sum(_msat(row.get("to_us_msat")) for row in rows) // 1000
+        capacity = sum(msat(row.get("total_msat")) for row in rows) // 1000
+        available = sum(msat(row.get("to_us_msat")) for row in rows) // 1000
         fees: dict[str, int] = {}
         if rows:
             fees = {
-                "base_fee_msat": _median([_msat(row.get("fee_base_msat")) for row in rows]),
+                "base_fee_msat": _median([msat(row.get("fee_base_msat")) for row in rows]),
                 "fee_ppm": _median([int(row.get("fee_proportional_millionths") or 0) for row in rows]),
             }
         neighbours = tuple(sorted({str(row["peer_id"]) for row in rows}))
@@ -146,11 +148,3 @@ class Lightning:
 
 def _median(values: list[int]) -> int:
     return sorted(values)[(len(values) - 1) // 2]
-
-
-def _msat(value: Any) -> int:
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            return int(value.removesuffix("msat"))
-        return 0
-    return int(value or 0)
