@@ -31,13 +31,14 @@ options:
     default: false
   restore_as:
     description:
-      - Name of this node, when the set is of another one. Its data then comes without its identity - this node keeps
-        its own keys, and the plugins part the data from the other's.
+      - Name of this node, when the set is of another one. Plugins whose data belongs to that one's identity then stay
+        out, and keep what they have here.
     type: str
     default: ""
   identity:
     description:
-      - With O(restore_as), bring the other node's keys along. Two nodes must never run with the same ones.
+      - With O(restore_as), bring the other node's keys along, with the data that belongs to them. Two nodes must never
+        run with the same ones.
     type: bool
     default: false
   apply:
@@ -120,8 +121,8 @@ loss:
   type: dict
 plugins:
   description:
-    - Per plugin, C(schema) now, in the set and afterwards; C(identity), the public key or DID, now, in the set and
-      afterwards; C(key_files) by fingerprint; C(receipts), where the chain ends now and in the set and which receipts
+    - Per plugin, C(schema) now, in the set and afterwards; C(identity), the public key or DID, now and afterwards;
+      C(key_files) by fingerprint; C(receipts), where the chain ends now and in the set and which receipts
       would be gone; and C(rows), as in RV(loss).
   returned: always, once the set was read
   type: dict

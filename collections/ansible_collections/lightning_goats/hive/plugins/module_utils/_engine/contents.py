@@ -16,16 +16,25 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 STATE, RECEIPTS, IDENTITY, STEPS = "nostr_state", "management_receipts", "archon_identity", "kit_migrations"
+# The source of an identity that is made of the node's id, and of nothing else.
+DERIVED = "local-fallback"
 # Rows in these are payments: a database that forgets them may pay again.
-PAYMENTS = ("settlement_executions", "settlement_payments", "comms_payments", "comms_spending")
+PAYMENTS = (
+    "settlement_executions",
+    "settlement_payments",
+    "settlement_sub_payments",
+    "hive_settlement_journal",
+    "comms_payments",
+    "comms_spending",
+)
 PERIODS, PERIOD = "settled_periods", "period"
 
 
 def contents(path: Path, owner: Owner, immutable: bool = False) -> Json:
     """Return what a plugin's database says about the plugin; empty when it cannot be read, or says nothing.
 
-    `identity`: the public key or the DID; `receipts`: number and hash at the end of the chain; `readable_by`: the
-    oldest release that can run on its schema.
+    `identity`: the public key or the DID; `bound`: it is derived from the node's id; `receipts`: number and hash at the
+    end of the chain; `readable_by`: the oldest release that can run on its schema.
 
     Args:
         immutable: it is a copy that nobody writes to.
@@ -67,9 +76,9 @@ def _read(connection: sqlite3.Connection) -> Json:
         if head is not None:
             found["receipts"] = head
     if IDENTITY in there:
-        row = connection.execute(f"SELECT did FROM {IDENTITY}").fetchone()
+        row = connection.execute(f"SELECT did, source FROM {IDENTITY}").fetchone()
         if row is not None:
-            found["identity"] = str(row[0])
+            found.update(identity=str(row[0]), bound=row[1] == DERIVED)
     if STEPS in there:
         row = connection.execute(f"SELECT readable_by FROM {STEPS} ORDER BY version DESC LIMIT 1").fetchone()
         if row is not None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import dataclass
 from typing import Any
 
-from .aside import aside_dir, fresh_path, stage, swap, unstage
+from .aside import aside_dir, stage, swap, unstage
 from .backups import BackupRequest, take_backup
 from .bundle import engine_archive
 from .errors import HiveError
@@ -18,16 +17,13 @@ from .journal import Transaction
 from .node import Node
 from .observe import free_bytes
 from .request import Request
-from .restore_plan import Part, Plan, Wanted, follows
-from .restore_set import RestoreSet, named, newest
+from .restore_plan import Plan, Wanted, follows
+from .restore_set import named, newest
 from .sealed import seal
 from .session import Session
 from .stacks import active_items, stack_digest
 from .steps import Step
 from .switch import Switch
-
-REHOME = "--hive-rehome"
-REHOME_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -106,7 +102,7 @@ class Restore(Switch):
 
     def _restore(self, plan: Plan, seen: Look, facts: dict[str, Any]) -> dict[str, Any]:
         chosen = plan.chosen
-        txn = self._begin_restore(seen, chosen)
+        txn = self._begin_restore(seen, plan)
         session = self.session = Session(self.machine, self.journal, txn, self.request.timeouts)
         manifests = self.manifests(seen.stack)
         marks = [mark["time"] for mark in self.machine.log_marks()]
@@ -145,16 +141,14 @@ class Restore(Switch):
             outcome["id"] = self.backup["id"]
         with session.record.step(Step.COPY):
             stage(self.node, aside, plan.swaps)
-            for part in plan.parts:
-                if part.rehome:
-                    self._rehome(part, str(seen.info["id"]))
         Forward(self.machine, self.request, session).arm()
 
     def _exchange(
         self, plan: Plan, seen: Look, manifests: Manifests, session: Session, aside: str, note: dict[str, object]
     ) -> None:
         """The plugins stop, the files change places, the plugins start on what is there now, and prove it."""
-        affected = [item for item in active_items(seen.stack) if item["name"] in plan.manifest["databases"]]
+        names = {part.name for part in plan.parts}
+        affected = [item for item in active_items(seen.stack) if item["name"] in names]
         for item in reversed(affected):
             session.plugins.stop(item["name"], seen)
         with session.record.step(Step.DATA, aside=aside):
@@ -178,36 +172,18 @@ class Restore(Switch):
                 needed_bytes=needed,
             )
 
-    def _rehome(self, part: Part, node_id: str) -> None:
-        """Let the plugin's own release part its data from the identity of the node it is of."""
-        node = self.node
-        call = {
-            "database": node.to_inside(fresh_path(part.database)),
-            "present": node.to_inside(part.database) if part.facts["there"] else "",
-            "node_id": node_id,
-            "identity": self.wanted.identity,
-        }
-        done = self.machine.runtime.try_slot([part.slot.inside(node), REHOME, json.dumps(call)], REHOME_SECONDS)
-        if done.rc != 0:
-            reason = (done.err.strip() or done.out.strip() or f"exit status {done.rc}").splitlines()[-1][:300]
-            raise HiveError(
-                f"{part.name} {part.slot.version} could not part its data from the other node's identity: {reason}; "
-                "nothing was changed",
-                "identity-inside",
-            )
-
-    def _begin_restore(self, seen: Look, chosen: RestoreSet) -> Transaction:
+    def _begin_restore(self, seen: Look, plan: Plan) -> Transaction:
         self.vault.keep(seen.stack)
         identifier = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(3).hex()}"
         data = {
             "kind": "restore",
-            "set": chosen.id,
+            "set": plan.chosen.id,
             "aside": identifier,
             "target": seal(seen.stack),
             "previous": seal(seen.stack),
             "found": seal(seen.stack),
             "target_digest": stack_digest(seal(seen.stack)),
-            "plugins": sorted(chosen.manifest["databases"]),
+            "plugins": [part.name for part in plan.parts],
             "deadman_seconds": 0,
             "owner": self.request.owner,
             "changes_data": True,

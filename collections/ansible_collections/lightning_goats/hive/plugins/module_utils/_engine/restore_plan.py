@@ -48,7 +48,6 @@ class Part:
         copy: the set's database.
         database: where it goes.
         facts: what `hive_restore` returns about it.
-        rehome: whether the data must take on this node's identity before it is put in place.
     """
 
     name: str
@@ -56,7 +55,6 @@ class Part:
     copy: Path
     database: Path
     facts: Json = field(default_factory=dict)
-    rehome: bool = False
 
     @property
     def rows(self) -> Difference:
@@ -69,7 +67,7 @@ class Plan:
     """A set, looked at with the eyes of the node it would go to.
 
     Attributes:
-        parts: one per plugin of the set; all go together, or none.
+        parts: one per plugin of the set; all go together, or none. Of another node's, those without an identity.
         swaps: what goes where.
         notes: what is worth knowing and no reason to stop.
     """
@@ -82,9 +80,11 @@ class Plan:
         self.notes: list[str] = []
         self.swaps: list[Swap] = []
         self._refuse_other_node(seen)
-        self.parts = [self._part(name, facts, seen) for name, facts in sorted(self.manifest["databases"].items())]
+        found = [self._part(name, facts, seen) for name, facts in sorted(self.manifest["databases"].items())]
+        self.parts = [part for part in found if part is not None]
         if not self.parts:
-            raise HiveError(f"set {chosen.id} holds no data of a plugin; choose another", "set-empty")
+            why = f" that is not bound to another node's identity ({self.notes[0]})" if self.notes else ""
+            raise HiveError(f"set {chosen.id} holds no data of a plugin{why}; choose another", "set-empty")
         self._note(seen)
 
     @property
@@ -154,7 +154,7 @@ class Plan:
 
     # The parts
 
-    def _part(self, name: str, facts: Json, seen: Look) -> Part:
+    def _part(self, name: str, facts: Json, seen: Look) -> Part | None:
         node, manifest, owner = self.node, self.manifest, self.node.owner
         slot = sources(node, seen).get(name)
         if slot is None:
@@ -169,6 +169,8 @@ class Plan:
                 f"{facts['file']} of set {self.chosen.id} is damaged: {found['check']}; use another set", "set-damaged"
             )
         then = contents(part.copy, owner, immutable=True)
+        if self.chosen.foreign and self._stays_out(part, then):
+            return None
         schema = int(found["schema_version"])
         self._refuse_schema(name, slot, schema, str(then.get("readable_by", "")), seen)
         self.swaps.append(
@@ -190,7 +192,7 @@ class Plan:
             },
             "rows": rows,
             "key_files": self._keys(part),
-            "identity": self._identity(part, now, then),
+            "identity": {"now": str(now.get("identity", "")), "after": str(then.get("identity", ""))},
             "receipts": chain_break(part.database, owner, now.get("receipts", {}), then.get("receipts", {}))
             if there
             else None,
@@ -198,14 +200,11 @@ class Plan:
         return part
 
     def _keys(self, part: Part) -> dict[str, dict[str, str]]:
-        """Take key files along, and return by fingerprint what would change; another node's only when asked for."""
+        """Take key files along, without which the data cannot be opened; return by fingerprint what would change."""
         found = {}
         for key_file in part.slot.manifest.get("key_files", []):
             inside = f"{part.name}/{key_file}"
             target = part.database.parent / key_file
-            if self.chosen.foreign and not self.wanted.identity:
-                found[key_file] = {"now": _fingerprint(target), "then": _fingerprint(target)}
-                continue
             if inside not in self.manifest["files"]:
                 raise HiveError(
                     f"set {self.chosen.id} holds the data of {part.name} and not {key_file}, without which it cannot "
@@ -219,23 +218,23 @@ class Plan:
             found[key_file] = {"now": _fingerprint(target), "then": _fingerprint(source)}
         return found
 
-    def _identity(self, part: Part, now: Json, then: Json) -> dict[str, str]:
-        """Return who the plugin is and who it would be; on another node, that is decided by the data's own release."""
-        who = {"now": str(now.get("identity", "")), "then": str(then.get("identity", ""))}
-        if not self.chosen.foreign:
-            return {**who, "after": who["then"]}
-        says = str(part.slot.manifest.get("identity", ""))
-        if says == NO_IDENTITY:
-            return {**who, "after": who["now"]}
-        if says != APART:
-            raise HiveError(
-                f"{part.name} {part.slot.version} cannot part its data from the identity of the node it is of; stage "
-                "a release that can",
-                "identity-inside",
-            )
-        part.rehome = True
-        carried = self.wanted.identity and bool(part.slot.manifest.get("key_files"))
-        return {**who, "after": who["then"] if carried else who["now"]}
+    def _stays_out(self, part: Part, then: Json) -> bool:
+        """Whether another node's data is left out, because who holds it is that node.
+
+        Whom it obeys, what it signed and what it may spend belong to an identity: without it they would be lies here.
+        """
+        if then.get("bound"):
+            self.notes.append(f"{part.name} stays out: {then['identity']} is derived from the other node's id")
+            return True
+        keys = list(part.slot.manifest.get("key_files", []))
+        if self.wanted.identity or not (keys or then.get("identity")):
+            return False
+        who = str(then.get("identity", ", ".join(keys)))
+        self.notes.append(
+            f"{part.name} stays out: its data belongs to the identity {who} of the other node, which comes along only "
+            "with -e hive_restore_identity=true"
+        )
+        return True
 
     def _note(self, seen: Look) -> None:
         node, manifest = self.node, self.manifest
@@ -328,14 +327,17 @@ def follows(plan: Plan, restored_at: float) -> list[str]:
     ]
     if COMMS in names:
         told.append(
-            f"{COMMS} refuses management messages that were signed up to {_utc(restored_at + SKEW_SECONDS)}: what was "
-            "carried out before the restore cannot be played to it again"
+            f"{COMMS} refuses every management message until {_utc(restored_at + SKEW_SECONDS)}, and later on those "
+            "signed up to then: what was carried out before the restore cannot be played to it again"
         )
-        told.append(f"{COMMS} counts anew what was spent since {created}, so that limits of the day and the week hold")
+        told.append(
+            f"{COMMS} counts anew what was spent since {created} before it pays anything, so that the limits of the "
+            "day and the week hold"
+        )
     if HIVE in names:
         told.append(
-            f"{HIVE} pays nothing for a settlement until you have compared the periods since {created} with what "
-            "lightningd paid, and released it"
+            f"{HIVE} pays no settlement until you have compared what was paid since {created} with what lightningd "
+            "paid: lightning-cli hive-settlement-reconcile"
         )
     return told
 

@@ -148,7 +148,6 @@ def test_several_databases_are_captured_at_one_moment(tmp_path: Path) -> None:
     _sqlite.capture(targets, ME)
     assert _sqlite.check_copy(tmp_path / "1.copy")["rows"] == {"t": 1}
     one.execute("INSERT INTO t (x) VALUES ('after')")
-    assert _sqlite.losses(tmp_path / "1.db", tmp_path / "1.copy", ME)["t"] == {"now": 2, "then": 1, "lost": 1}
     assert _sqlite.user_version(tmp_path / "2.db", ME) == 3
     one.close()
     two.close()
