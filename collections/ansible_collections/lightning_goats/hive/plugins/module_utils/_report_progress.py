@@ -126,6 +126,11 @@ def _backup(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]:
     return [Line(node, f"backup set {made['id']}, {size} in {made.get('duration_ms', 0):.0f} ms, {sound}", mood)]
 
 
+def _copy(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]:
+    said = str(result.get("msg") or "")
+    return [Line(node, said, CHANGED if result.get("changed") else PLAIN)] if said else []
+
+
 def _restore(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]:
     mood = CHANGED if result.get("changed") else PLAIN
     lines = [Line(node, text, mood) for text in restore_text(result)]
@@ -151,6 +156,8 @@ TELLERS: Mapping[str, Callable[[str, Mapping[str, Any], float], list[Line]]] = {
     "hive_stage": _stage,
     "hive_switch": _switch,
     "hive_backup": _backup,
+    "hive_copies": _copy,
+    "hive_restic": _copy,
     "hive_restore": _restore,
     "hive_judge": _judge,
     "hive_report": _report,
