@@ -48,5 +48,4 @@ CACHE: Final = MovedTable(
 )
 ADOPTS: Final = Adopts(
     (CREDENTIALS, CACHE),
-    left_behind=("archon_identity", "archon_bindings", "archon_polls", "archon_votes", "archon_outbox"),
 )

@@ -82,6 +82,10 @@ class Mover(Protocol):
     def key(self) -> tuple[str, ...]:
         """The columns that identify a row."""
 
+    @property
+    def secret_keys(self) -> frozenset[str]:
+        """Rows whose content never leaves the two databases, quarantine included."""
+
     def adopt(self, work: Pass) -> Tally:
         """Bring the plugin's tables up to what the snapshot says. Runs inside one transaction."""
 
@@ -97,11 +101,13 @@ class MovedTable:
         table: its name.
         key: the columns of its primary key.
         columns: all of them.
+        secret_keys: see `Mover`.
     """
 
     table: str
     key: tuple[str, ...]
     columns: tuple[Column, ...]
+    secret_keys: frozenset[str] = frozenset()
 
     def adopt(self, work: Pass) -> Tally:
         """See `Mover.adopt`."""
@@ -124,14 +130,12 @@ class Adopts:
         movers: one per table, in the order in which they are taken.
         signatures: messages whose `signmessage` by the node opens what the monolith sealed.
         in_place: the plugin goes on with the monolith's own file.
-        left_behind: tables of the plugin that the monolith has no place for; carrying back reports their rows.
         preparations: what must be done before the transaction of an adoption begins, such as making a key file.
     """
 
     movers: tuple[Mover, ...] = ()
     signatures: tuple[str, ...] = ()
     in_place: bool = False
-    left_behind: tuple[str, ...] = ()
     preparations: tuple[Callable[[Store, Source, Request], None], ...] = ()
 
     @cached_property

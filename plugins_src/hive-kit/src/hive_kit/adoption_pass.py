@@ -90,28 +90,36 @@ class Pass:
         self.table = mover.table
         self.identity: dict[str, str] | None = None
         self._mover = mover
-        self._now = int(time.time())
+        self._time = int(time.time())
         self._id = int(
             store.value(f"SELECT adoption_id FROM {ADOPTIONS} WHERE table_name = ?", (self.table,))
             or store.insert(
                 f"INSERT INTO {ADOPTIONS} (table_name, layout, source_rows, source_digest, final, adopted_at) "
                 "VALUES (?, ?, 0, '', 0, ?)",
-                (self.table, layout, self._now),
+                (self.table, layout, self._time),
             )
         )
         self._layout = layout
         self.known = self.basis_count()
         store.execute(f"DELETE FROM {QUARANTINE} WHERE table_name = ?", (self.table,))
 
+    def now(self) -> int:
+        """Unix time in whole seconds, one for the whole pass."""
+        return self._time
+
     # -- the snapshot --------------------------------------------------------------------------------------------------
 
-    def found(self, tally: Tally) -> Iterator[list[Found]]:
-        """All rows of the snapshot in batches, counted and checked; the invalid ones are in quarantine already."""
+    def found(self, tally: Tally, order: Sequence[str] = ()) -> Iterator[list[Found]]:
+        """All rows of the snapshot in batches, counted and checked; the invalid ones are in quarantine already.
+
+        Args:
+            order: columns to sort by; none for the order in which they were written.
+        """
         if self.table not in self.source.tables:
             return
         columns = self.source.check_columns(self._mover)
         places = [columns.index(name) for name in self._mover.key]
-        for batch in self.source.rows(self.table, columns):
+        for batch in self.source.rows(self.table, columns, order):
             rows = [self._check(columns, places, number, row) for number, row in batch]
             tally.source += len(rows)
             for found in rows:
@@ -145,8 +153,10 @@ class Pass:
                 self.table,
                 text,
                 reason,
-                "null" if row is None else row_text(dict(zip(columns, row, strict=True))),
-                self._now,
+                "null"
+                if row is None or text in self._mover.secret_keys
+                else row_text(dict(zip(columns, row, strict=True))),
+                self._time,
             )
             for text, reason, row in rows
         ]
@@ -206,7 +216,7 @@ class Pass:
         self.store.execute(
             f"UPDATE {ADOPTIONS} SET layout = ?, source_rows = ?, source_digest = ?, final = ?, adopted_at = ? "
             "WHERE adoption_id = ?",
-            (self._layout, tally.source, tally.digest.hex(), int(self.request.final), self._now, self._id),
+            (self._layout, tally.source, tally.digest.hex(), int(self.request.final), self._time, self._id),
         )
 
 

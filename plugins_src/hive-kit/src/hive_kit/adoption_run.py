@@ -21,7 +21,7 @@ from hive_kit.adoption_record import QUARANTINE
 from hive_kit.adoption_source import Source, set_digest
 from hive_kit.app import PluginSpec
 from hive_kit.errors import HiveError
-from hive_kit.store import Store
+from hive_kit.store import Store, schema_tables
 
 Json = dict[str, Any]
 IDENTITIES: Final = ("refuse", "monolith", "present")
@@ -106,7 +106,9 @@ def carry_back(spec: PluginSpec[Any], given: Mapping[str, Any]) -> Json:
             for mover in adopts.movers:
                 tallies[mover.table] = mover.carry_back(Back(store, monolith, _request(given), mover.table))
             monolith.commit()
-        for table in adopts.left_behind:
+        for table in schema_tables(spec.name, spec.migrations):
+            if table in tallies:
+                continue
             tallies[table] = BackTally()
             tallies[table].leave(NO_TABLE, int(store.value(f"SELECT count(*) FROM {table}")))
     answer["tables"] = {mover.table: tallies[mover.table].describe() for mover in adopts.movers}

@@ -174,11 +174,24 @@ class Source:
             )
         return found
 
-    def rows(self, table: str, columns: Sequence[str]) -> Iterator[list[tuple[int, Row]]]:
-        """All rows with their row ids, in batches."""
-        cursor = self._run(f"SELECT rowid, {', '.join(columns)} FROM {table} ORDER BY rowid")
+    def rows(self, table: str, columns: Sequence[str], order: Sequence[str] = ()) -> Iterator[list[tuple[int, Row]]]:
+        """All rows with their row ids, in batches; sorted by the columns of `order`, or as they were written."""
+        names = ", ".join(columns)
+        if not order:
+            cursor = self._run(f"SELECT rowid, {names} FROM {table} ORDER BY rowid")
+            while batch := self._fetch(cursor):
+                yield [(row[0], row[1:]) for row in batch]
+            return
+        # Only numbers are sorted: whole rows would be written to a temporary file.
+        cursor = self._run(f"SELECT rowid FROM {table} ORDER BY {', '.join(order)}")
         while batch := self._fetch(cursor):
-            yield [(row[0], row[1:]) for row in batch]
+            numbers = [row[0] for row in batch]
+            marks = ", ".join("?" * len(numbers))
+            rows = {
+                row[0]: row[1:]
+                for row in self._query(f"SELECT rowid, {names} FROM {table} WHERE rowid IN ({marks})", numbers)
+            }
+            yield [(number, rows[number]) for number in numbers]
 
     def by_key(self, table: str, key: Sequence[str], columns: Sequence[str], keys: Sequence[Row]) -> dict[str, Row]:
         """The rows with these keys, by `key_text`."""

@@ -6,7 +6,6 @@ import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hive_kit.errors import InvalidParamsError, OptionError, SecretError
 from hive_kit.keys import SchnorrKey
@@ -65,6 +64,56 @@ def open_seal(database: Path, state: StateStore, holds_secrets: bool) -> Seal:
             "or move the file away to begin with a new identity"
         )
     return Seal.open(path)
+
+
+class StoredIdentity:
+    """What `nostr_state` says of the identity, for whoever reads or writes it without a running plugin."""
+
+    def __init__(self, state: StateStore, receipts: ReceiptService) -> None:
+        self._state = state
+        self._receipts = receipts
+
+    @property
+    def pubkey(self) -> str:
+        """The stored public key; empty when there is no key."""
+        return (self._state.get(_PUBKEY) or "") if IdentityService.stored(self._state) else ""
+
+    @property
+    def relays(self) -> str | None:
+        """The stored relays as JSON, None when the option rules."""
+        return self._state.get(_RELAYS)
+
+    def key(self, seal: Seal) -> SchnorrKey:
+        """The stored key.
+
+        Raises:
+            SecretError: there is none, or it does not open.
+        """
+        sealed = self._state.get(_PRIVKEY)
+        if sealed is None:
+            raise SecretError("no key is stored")
+        return SchnorrKey.from_text(seal.unseal(sealed))
+
+    def replace(self, key: SchnorrKey, seal: Seal, action: str, previous: str) -> None:
+        """Seal and store a key, and write the receipt; inside the open transaction.
+
+        Args:
+            action: create, rotate, import or adopt.
+            previous: the public key before, or "".
+        """
+        self._state.set(_PRIVKEY, seal.seal(key.secret_hex))
+        self._state.set(_PUBKEY, key.public_hex)
+        self._state.delete(_FIRST_START)
+        before = {"previous_pubkey": previous} if previous else {}
+        self._receipts.write(SCHEMA, action, before, {"pubkey": key.public_hex})
+
+    def set_relays(self, relays: Sequence[str], option: Sequence[str]) -> None:
+        """Store relays that rule until the option is another than `option`.
+
+        Raises:
+            InvalidParamsError: see `check_relays`.
+        """
+        Setting(self._state, _RELAYS, list(option)).write(check_relays(relays))
 
 
 class IdentityService:
@@ -155,10 +204,7 @@ class IdentityService:
 
     def _replace(self, key: SchnorrKey, action: str) -> None:
         with self._lock:
-            before: dict[str, Any] = {} if self._key is None else {"previous_pubkey": self._key.public_hex}
+            previous = "" if self._key is None else self._key.public_hex
             with self._store.atomic():
-                self._state.set(_PRIVKEY, self._seal.seal(key.secret_hex))
-                self._state.set(_PUBKEY, key.public_hex)
-                self._state.delete(_FIRST_START)
-                self._receipts.write(SCHEMA, action, before, {"pubkey": key.public_hex})
+                StoredIdentity(self._state, self._receipts).replace(key, self._seal, action, previous)
             self._key = key

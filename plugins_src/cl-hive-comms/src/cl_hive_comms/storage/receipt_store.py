@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hive_kit.receipts import Anchor, Receipt, receipt_hash
@@ -17,6 +17,8 @@ _HEAD = "receipts:chain_head"
 _CONTENT = "created_at, actor, schema_id, action, params_json, result_json, prev_hash, receipt_hash"
 _COLUMNS = f"receipt_id, {_CONTENT}"
 _PAGE = 500
+# created_at, actor, schema_id, action, params, result
+Content = tuple[int, str, str, str, dict[str, Any], dict[str, Any]]
 
 
 class ReceiptStore:
@@ -49,6 +51,17 @@ class ReceiptStore:
             self._write(_HEAD, Anchor(digest, head.count + 1))
         return Receipt(number, created_at, actor, schema_id, action, params, result, head.receipt_hash, digest)
 
+    def append_many(self, entries: Iterable[Content]) -> None:
+        """Write the next receipts, in the order given, with one new head; inside the open transaction."""
+        head, rows = self.head(), []
+        for created_at, actor, schema_id, action, params, result in entries:
+            digest = receipt_hash(created_at, actor, schema_id, action, params, result, head.receipt_hash)
+            texts = json.dumps(params, sort_keys=True), json.dumps(result, sort_keys=True)
+            rows.append((created_at, actor, schema_id, action, *texts, head.receipt_hash, digest))
+            head = Anchor(digest, head.count + 1)
+        self._store.execute_many(f"INSERT INTO management_receipts ({_CONTENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._write(_HEAD, head)
+
     def newest(self, limit: int, advisor_id: str = "") -> list[Receipt]:
         """The newest receipts first; with an advisor, those it caused and those about it."""
         where, parameters = "", []
@@ -60,9 +73,13 @@ class ReceiptStore:
         )
         return [_receipt(row) for row in rows]
 
-    def oldest_first(self) -> Iterator[Receipt]:
-        """All stored receipts, read in pages so that nobody waits for the lock."""
-        last = 0
+    def last_id(self) -> int:
+        """The id of the newest receipt; 0 for none."""
+        return int(self._store.value("SELECT max(receipt_id) FROM management_receipts") or 0)
+
+    def oldest_first(self, after: int = 0) -> Iterator[Receipt]:
+        """The stored receipts with ids beyond `after`, read in pages so that nobody waits for the lock."""
+        last = after
         while rows := self._store.query(
             f"SELECT {_COLUMNS} FROM management_receipts WHERE receipt_id > ? ORDER BY receipt_id LIMIT {_PAGE}",
             (last,),

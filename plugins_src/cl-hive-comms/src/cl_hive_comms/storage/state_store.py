@@ -15,7 +15,7 @@ class StateStore:
 
     def __init__(self, store: Store, now: Callable[[], int]) -> None:
         self._store = store
-        self._now = now
+        self.now = now
 
     def get(self, key: str) -> str | None:
         """The value, or None."""
@@ -27,7 +27,7 @@ class StateStore:
         self._store.execute(
             "INSERT INTO nostr_state (key, value, updated_at) VALUES (?, ?, ?) "
             "ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at",
-            (key, value, self._now()),
+            (key, value, self.now()),
         )
 
     def delete(self, key: str) -> None:
