@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.errors import HiveError
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.finalize import FinalizeRequest, finalize
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.node import Node
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.request import Request
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.restore import RestoreRequest, restore
@@ -32,10 +33,13 @@ def main() -> int:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     node = Node.from_params(call["node"])
     set_id, phrase = changes.pop("set_id", ""), changes.pop("phrase", "")
+    early = changes.pop("early", "")
     request = Request(state=call["state"], stack=call["stack"], timeouts=TIMEOUTS, **changes)
     try:
         if set_id:
             outcome = restore(node, RestoreRequest(set_id, True, phrase, request))
+        elif early:
+            outcome = finalize(node, FinalizeRequest(request.rollout, 0.0, early, timeouts=TIMEOUTS))
         else:
             outcome = Switch(node, request).run()
     except HiveError as error:

@@ -254,6 +254,10 @@ class Rig:
         """Return what the journal says; raises when its chain is broken."""
         return Journal(self.node.journal_file, self.node.keeper).state()
 
+    def journal(self) -> list[dict[str, Any]]:
+        """Return the entries of the journal."""
+        return Journal(self.node.journal_file, self.node.keeper).entries
+
     def running(self) -> dict[str, str]:
         """Return the versions of our plugins that answer with a good health report, by name."""
         found = {}

@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from faults.rig import FIXTURES, Rig
-from waiting import wait_until
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.adoption_state import adopted_by
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.errors import HiveError
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.finalize import FinalizeRequest, finalize
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.steps import Step
+from faults.rig import FIXTURES, TIMEOUTS, Rig
 
 TAKER, HEIR = "hive-fixture-taker", "hive-fixture-heir"
 TABLE = "nostr_state"
@@ -114,3 +118,203 @@ def test_the_monolith_is_replaced_with_its_rows_and_comes_back_with_what_was_wri
     assert fresh.works()
     assert fresh.rows(fresh.monolith)["event:2"] == "new"
     assert not rig.node.include_file.exists()
+
+
+# The steps between the backup and the proof; what comes before and after knows nothing of rows.
+STEPS = [Step.ADOPT, Step.STOP, Step.ADOPT_DELTA, Step.START]
+
+
+@pytest.mark.parametrize("action", ["kill", "kill-after"])
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.value)
+def test_killed_while_rows_move_and_run_again_it_gets_there(fresh: Node, step: Step, action: str) -> None:
+    rig, stack = fresh.rig, fresh.stack()
+    code, _ = rig.crash(f"{step.value}:{action}", "switched", stack)
+    assert code == -9, "the failpoint was not reached"
+    again = rig.run("switched", stack)
+    assert again["phase"] == "switched", again.get("error")
+    assert rig.run("confirmed")["phase"] == "confirmed"
+    assert fresh.taken_over()
+    assert fresh.rows(fresh.taken).items() <= fresh.rows(fresh.monolith).items()
+    assert set(adopted_by(rig.journal()).plugins) == {TAKER, HEIR}
+
+
+@pytest.mark.parametrize("step", [Step.STOP, Step.ADOPT_DELTA, Step.START], ids=lambda step: step.value)
+def test_killed_while_rows_move_the_dead_man_alone_brings_the_monolith_back(fresh: Node, step: Step) -> None:
+    rig = fresh.rig
+    code, _ = rig.crash(f"{step.value}:kill-after", "switched", fresh.stack(), deadman_seconds=1.5)
+    assert code == -9, "the failpoint was not reached"
+    rig.wait_closed(30)
+    assert fresh.works()
+    assert not fresh.taken.exists()
+    assert adopted_by(rig.journal()).plugins == {}
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.value)
+def test_failed_while_rows_move_the_monolith_runs_again(fresh: Node, step: Step) -> None:
+    code, outcome = fresh.rig.crash(f"{step.value}:error-after", "switched", fresh.stack())
+    assert (code, outcome["phase"]) == (1, "reverted")
+    assert fresh.works()
+    assert not fresh.taken.exists(), "what was begun lies aside"
+
+
+@pytest.mark.parametrize("step", [Step.REVERT_ADOPTION, Step.REVERT_START], ids=lambda step: step.value)
+def test_killed_while_the_monolith_comes_back_the_next_call_finishes_it(fresh: Node, step: Step) -> None:
+    rig = fresh.rig
+    assert rig.run("switched", fresh.stack())["phase"] == "switched"
+    fresh.write(fresh.taken, "event:9", "written while it was watched")
+    code, _ = rig.crash(f"{step.value}:kill-after", "reverted")
+    assert code == -9, "the failpoint was not reached"
+    assert rig.run("reverted")["phase"] == "reverted"
+    assert fresh.works()
+    assert fresh.rows(fresh.monolith)["event:9"] == "written while it was watched"
+
+
+@pytest.mark.parametrize("action", ["kill", "kill-after", "error-after"])
+def test_interrupted_while_rows_are_carried_back_nothing_is_lost(fresh: Node, action: str) -> None:
+    rig, stack = fresh.rig, fresh.stack()
+    rig.settle(stack)
+    fresh.write(fresh.taken, "event:5", "new")
+    code, outcome = rig.crash(f"{Step.CARRY_BACK.value}:{action}", "rolled_back", deadman_seconds=0.0)
+    if action == "error-after":
+        assert (code, outcome["phase"]) == (1, "reverted")
+        assert fresh.taken_over(), "a way back that fails leaves everything as it was"
+    back = rig.run("rolled_back", deadman_seconds=0.0)
+    assert back["phase"] == "confirmed", back.get("error")
+    assert fresh.works()
+    assert fresh.rows(fresh.monolith)["event:5"] == "new"
+
+
+def test_only_what_is_written_during_the_first_pass_waits_for_the_stop(fresh: Node) -> None:
+    rig, stack = fresh.rig, fresh.stack()
+    for number in range(40):
+        fresh.write(fresh.monolith, f"event:{number}", "old")
+    code, _ = rig.crash(f"{Step.ADOPT.value}:kill-after", "switched", stack)
+    assert code == -9
+    # The monolith has not been stopped yet, and goes on.
+    fresh.write(fresh.monolith, "event:late", "new")
+    outcome = rig.run("switched", stack)
+    assert outcome["phase"] == "switched", outcome.get("error")
+    assert fresh.rows(fresh.taken)["event:late"] == "new"
+    order = [e["data"].get("step") for e in outcome["journal"] if e["event"] == "done"]
+    assert order.index("adopt") < order.index("stop") < order.index("adopt-delta")
+    assert outcome["adoption"]["delta_rows"] <= 2, "the first pass had taken the rest"
+    rig.run("reverted")
+
+
+def test_after_a_restart_of_lightningd_the_monolith_stays_off_and_after_the_way_back_it_is_on(fresh: Node) -> None:
+    rig, stack = fresh.rig, fresh.stack()
+    rig.settle(stack)
+    rig.stop()
+    rig.start()
+    assert fresh.taken_over(), "the managed include keeps it off"
+    back = rig.run("rolled_back", deadman_seconds=0.0)
+    assert back["phase"] == "confirmed", back.get("error")
+    assert fresh.works()
+    rig.stop()
+    rig.start()
+    assert fresh.works(), "the operator's own line loads it again"
+    assert (rig.lightning_dir / "config").read_text() == fresh.config
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [("taker-that-refuses", "adoption-failed"), ("taker-that-miscounts", "adoption-differs")]
+)
+def test_rows_that_cannot_be_taken_over_leave_the_monolith_where_it_is(fresh: Node, kind: str, code: str) -> None:
+    outcome = fresh.rig.run("switched", fresh.stack(kind, "0.3.0"))
+    assert (outcome["phase"], outcome["code"]) == ("reverted", code)
+    assert fresh.works()
+    assert not fresh.taken.exists()
+
+
+def test_two_identities_are_a_conflict_before_anything_stops(fresh: Node) -> None:
+    rig, stack = fresh.rig, fresh.stack()
+    rig.settle(stack)
+    fresh.write(fresh.taken, "config:pubkey", "npub-of-its-own")
+    rig.settle([])
+    # The way back gave the monolith that identity too; another one comes with a database of another time.
+    fresh.write(fresh.monolith, "config:pubkey", "npub-of-the-monolith")
+    outcome = rig.run("switched", stack)
+    assert outcome["code"] == "identity-conflict"
+    assert "hive_adopt_identity" in outcome["error"]
+    assert not [e for e in outcome["journal"] if e["data"].get("step") == "stop"], "nothing was stopped for it"
+    assert fresh.works()
+    assert rig.run("switched", stack, adopt_identity="monolith")["phase"] == "switched"
+    assert fresh.rows(fresh.taken)["config:pubkey"] == "npub-of-the-monolith"
+    rig.run("reverted")
+
+
+def test_rows_that_lie_elsewhere_or_have_no_room_are_refused(fresh: Node) -> None:
+    rig, stack = fresh.rig, fresh.stack()
+    elsewhere = [stack[0], {**stack[1], "options": {"hive-db-path": "another.db"}}]
+    outcome = rig.run("switched", elsewhere)
+    assert (outcome["phase"], outcome["code"]) == ("refused", "adopt-other-file")
+    outcome = rig.run("switched", stack, min_free_bytes=1 << 60)
+    assert (outcome["phase"], outcome["code"]) == ("refused", "disk-full")
+    planned = rig.run("switched", stack, check_mode=True)
+    assert {"step": "adopt", "plugin": TAKER} in planned["steps"]
+    assert fresh.works()
+    assert not fresh.taken.exists()
+
+
+def test_told_not_to_it_takes_the_place_and_leaves_the_rows(fresh: Node) -> None:
+    rig, stack = fresh.rig, fresh.stack()
+    outcome = rig.run("switched", stack, adopt="no", deadman_seconds=0.0)
+    assert outcome["phase"] == "confirmed", outcome.get("error")
+    assert outcome["adoption"] is None
+    assert not fresh.taken.exists()
+    # Asked again without that, the same stack still has something to do.
+    outcome = rig.run("switched", stack, deadman_seconds=0.0)
+    assert outcome["changed"]
+    assert fresh.taken_over()
+    assert rig.run("switched", stack, deadman_seconds=0.0)["changed"] is False
+
+
+def test_once_the_monolith_gave_its_tables_up_it_does_not_come_back(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "rig")
+    node = Node(rig)
+    rig.start()
+    try:
+        rig.settle(node.stack())
+        request = FinalizeRequest("f1", 1000.0, timeouts=TIMEOUTS)
+        with pytest.raises(HiveError) as refused:
+            finalize(rig.node, request)
+        assert refused.value.code == "too-early"
+        early = replace(request, early="rig")
+        assert finalize(rig.node, replace(early, check_mode=True))["dropped"] == [TABLE]
+        assert TABLE in tables_of(node.monolith), "a forecast changes nothing"
+        done = finalize(rig.node, early)
+        assert (done["changed"], done["finalized"], done["dropped"]) == (True, True, [TABLE])
+        assert TABLE not in tables_of(node.monolith)
+        kept = Path(done["backup"]["path"], HEIR, "cl_hive.db")
+        assert TABLE in tables_of(kept), "the last set has what went"
+        again = finalize(rig.node, early)
+        assert (again["changed"], again["finalized"]) == (False, True)
+        back = rig.run("rolled_back")
+        assert (back["phase"], back["code"]) == ("refused", "handed-over")
+        assert node.taken_over()
+        # A next release of ours is no way back.
+        assert rig.settle(node.stack(version="0.2.0"))["phase"] == "confirmed"
+    finally:
+        rig.stop()
+
+
+@pytest.mark.parametrize("step", ["finalize-backup:kill-after", "hand-over:kill", "hand-over:kill-after"])
+def test_killed_while_it_is_finalized_the_next_call_finishes_it(tmp_path: Path, step: str) -> None:
+    rig = Rig(tmp_path / "rig")
+    node = Node(rig)
+    rig.start()
+    try:
+        rig.settle(node.stack())
+        assert rig.crash(step, "finalized", early="rig")[0] == -9
+        done = finalize(rig.node, FinalizeRequest("f1", 1000.0, early="rig", timeouts=TIMEOUTS))
+        assert done["finalized"]
+        assert TABLE not in tables_of(node.monolith)
+        assert rig.run("rolled_back")["code"] == "handed-over"
+    finally:
+        rig.stop()
+
+
+def tables_of(path: Path) -> set[str]:
+    """The tables of a database."""
+    with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+        return {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}

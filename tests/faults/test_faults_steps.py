@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.steps import (
+    ADOPTION_STEPS,
     CONFIRM_STEPS,
     FORWARD_STEPS,
     RESTORE_STEPS,
@@ -39,8 +40,9 @@ def stacks(shared_rig: Rig) -> tuple[Stack, Stack]:
 
 
 def test_every_step_is_in_one_of_the_orders_that_faults_are_injected_into() -> None:
-    """RESTART, QUARANTINE and the steps about data need a fault of their own: see the modules named above and below."""
-    assert {*FORWARD_STEPS, *CONFIRM_STEPS, *RESTORE_STEPS, *REVERT_STEPS} == set(Step)
+    """RESTART, QUARANTINE and the steps about data and adoption have faults of their own, in modules of their own."""
+    orders = (*FORWARD_STEPS, *CONFIRM_STEPS, *RESTORE_STEPS, *REVERT_STEPS, *ADOPTION_STEPS)
+    assert set(orders) == set(Step)
 
 
 @pytest.mark.parametrize("action", ["kill", "kill-after"])

@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import _config
 from .._slots import Slot, find_slot
+from .adoption_place import Place, adopters, in_place
 from .adoption_state import ADOPTED, CARRIED, Adopted, adopted_by
 from .adoption_work import Report, Work, moved, short, since
 from .aside import aside_dir, keep
@@ -19,7 +20,7 @@ from .backups import sources
 from .errors import HiveError
 from .files import make_dir, sync_dir
 from .guard import Guard, Look, Manifests
-from .monolith import Place, adopters, facts_of, in_place
+from .monolith import facts_of
 from .observe import free_bytes
 from .request import Request
 from .session import Session
@@ -156,7 +157,7 @@ class Adoption(Work):
         with self.record.step(Step.ADOPT, plugins=[slot.name for slot in slots], absent=absent) as outcome:
             started = time.monotonic()
             with self.copy(Path(str(backup["path"])) / str(self.hive["name"]) / self.monolith.name) as snapshot:
-                reports = {slot.name: self.adopt(slot, snapshot, False) for slot in slots}
+                reports = self.adopt(slots, snapshot, False)
             outcome.update(ms=since(started), rows={name: moved(report) for name, report in reports.items()})
 
     def second_pass(self) -> None:
@@ -167,11 +168,15 @@ class Adoption(Work):
         started = time.monotonic()
         with self.record.step(Step.ADOPT_DELTA, plugins=sorted(self.names)) as outcome:
             reports: dict[str, Report] = {}
-            if self.hive is not None and self.hive["name"] in self.names:
+            # Where our own has gone on with the file for a while already, it goes on.
+            alone = self.hive is not None and self.hive["name"] in self.names
+            if self.hive is not None and alone:
                 # First: it also brings what a killed monolith left in its log into the file that is read next.
-                reports[str(self.hive["name"])] = self.adopt(self._slot(self.hive), None, True)
-            with self.settled() as snapshot:
-                reports.update({slot.name: self.adopt(slot, snapshot, True) for slot in self._takers()})
+                reports.update(self.adopt([self._slot(self.hive)], None, True))
+            takers = self._takers()
+            if takers:
+                with self.settled(alone) as snapshot:
+                    reports.update(self.adopt(takers, snapshot, True))
             self._prove(reports)
             outcome["ms"] = since(started)
         self.record.note(
@@ -228,7 +233,7 @@ class Adoption(Work):
         ]
         started = time.monotonic()
         with self.record.step(Step.CARRY_BACK, plugins=[slot.name for slot in takers]):
-            reports = {slot.name: self.carry_back(slot) for slot in takers}
+            reports = self.carry_back(takers)
         self.record.note(CARRIED, {"path": str(self.monolith), "ms": since(started), "plugins": reports})
 
 
@@ -284,7 +289,7 @@ class Undo(Work):
 
     def _given_back(self, slot: Slot) -> list[str]:
         try:
-            left = self.carry_back(slot)["left"]
+            left = self.carry_back([slot])[slot.name]["left"]
         except HiveError as error:
             return [f"what {slot.name} wrote meanwhile is kept aside, not carried back: {error.message}"]
         return [f"{one['rows']} rows of {one['table']} stay with {slot.name}: {one['reason']}" for one in left]
@@ -299,10 +304,10 @@ class Undo(Work):
     def _taken_again(self, slot: Slot) -> list[str]:
         try:
             if slot.manifest["adopts"]["in_place"]:
-                self.adopt(slot, None, True)
+                self.adopt([slot], None, True)
             else:
-                with self.settled() as snapshot:
-                    self.adopt(slot, snapshot, True)
+                with self.settled(True) as snapshot:
+                    self.adopt([slot], snapshot, True)
         except HiveError as error:
             return [f"{slot.name} did not take over what the monolith wrote meanwhile: {error.message}"]
         return []

@@ -38,12 +38,13 @@ class Adopted:
 
     @property
     def tables(self) -> dict[str, dict[str, Any]]:
-        """Rows and digest of every table that was taken over, as they were then."""
-        found: dict[str, dict[str, Any]] = {}
-        for report in self.plugins.values():
-            for name, facts in report["tables"].items():
-                found[name] = {"rows": int(facts["source"]), "digest": str(facts["digest"])}
-        return found
+        """Rows and digest of every table that moved, as they were then; what stayed in its file has no digest."""
+        return {
+            name: {"rows": int(facts["source"]), "digest": str(facts["digest"])}
+            for report in self.plugins.values()
+            for name, facts in report["tables"].items()
+            if facts["digest"]
+        }
 
 
 def adopted_by(entries: list[Entry]) -> Adopted:

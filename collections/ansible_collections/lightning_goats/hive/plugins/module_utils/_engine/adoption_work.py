@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ CHILD_SECONDS = 300.0
 BYTES_PER_SECOND = 1 << 20
 SHOWN = 20
 COUNTS = ("source", "adopted", "inserted", "updated", "deleted", "quarantined")
+# Plugins asked side by side: a small node has two processors.
+RUNNERS = 2
 # For a copy that lightningd's user can read, also in a container; on the disk that the new databases are on.
 SCRATCH = ".hive-adopt"
 
@@ -127,48 +130,57 @@ class Work:
         keys = [database.with_name(str(name)) for name in manifest.get("key_files", [])]
         return [database, *(database.with_name(database.name + suffix) for suffix in COMPANIONS), *keys]
 
-    def adopt(self, slot: Slot, snapshot: Path | None, final: bool) -> Report:
-        """Let one plugin take its rows over from a copy, or the database itself in place."""
-        return self._ask(
-            slot,
+    def adopt(self, slots: list[Slot], snapshot: Path | None, final: bool) -> dict[str, Report]:
+        """Let plugins take their rows over from a copy, or the database itself in place; return what each reports."""
+        return self._ask_all(
+            slots,
             ADOPT,
             {
                 "snapshot": "" if snapshot is None else self.node.to_inside(snapshot),
-                "database": self.node.to_inside(self.database(slot.manifest)),
                 "identity": self.identity,
                 "final": final,
             },
         )
 
-    def carry_back(self, slot: Slot) -> Report:
-        """Let one plugin write what changed since adoption back into the monolith's tables, which nobody uses."""
-        report = self._ask(
-            slot,
-            CARRY_BACK,
-            {
-                "database": self.node.to_inside(self.database(slot.manifest)),
-                "monolith": self.node.to_inside(self.monolith),
-            },
-        )
-        return {"tables": report.get("tables", {}), "left": list(report.get("left", []))[:SHOWN]}
+    def carry_back(self, slots: list[Slot]) -> dict[str, Report]:
+        """Let plugins write what changed since adoption back into the monolith's tables, which nobody uses."""
+        reports: dict[str, Report] = {}
+        for slot in slots:
+            # One after the other: they write into one file.
+            reports.update(self._ask_all([slot], CARRY_BACK, {"monolith": self.node.to_inside(self.monolith)}))
+        return {
+            name: {"tables": report.get("tables", {}), "left": list(report.get("left", []))[:SHOWN]}
+            for name, report in reports.items()
+        }
 
-    def _ask(self, slot: Slot, flag: str, payload: dict[str, Any]) -> Report:
-        """Ask a plugin; what lightningd signs for it goes through its stdin and nowhere else."""
-        messages = slot.manifest["adopts"]["signatures"]
-        signed = {name: str(self.machine.rpc.call("signmessage", {"message": name})["zbase"]) for name in messages}
+    def _ask_all(self, slots: list[Slot], flag: str, payload: dict[str, Any]) -> dict[str, Report]:
+        """Ask plugins side by side; what lightningd signs for them goes through their stdin and nowhere else."""
         info = self.seen.info
-        told = {**payload, "signatures": signed, "node_id": info["id"], "network": info["network"]}
+        told = {}
+        for slot in slots:
+            messages = slot.manifest["adopts"]["signatures"]
+            signed = {name: str(self.machine.rpc.call("signmessage", {"message": name})["zbase"]) for name in messages}
+            own = {"database": self.node.to_inside(self.database(slot.manifest)), "signatures": signed}
+            told[slot.name] = {**payload, **own, "node_id": info["id"], "network": info["network"]}
         size = self.monolith.stat().st_size if self.monolith.is_file() else 0
         seconds = CHILD_SECONDS + size / BYTES_PER_SECOND
-        answer: list[Report] = []
-        self.session.lightningd.attend(lambda: answer.append(ask(self.machine, slot, flag, told, seconds)), seconds)
-        if not answer:
+        answers: dict[str, Report] = {}
+
+        def work() -> None:
+            with ThreadPoolExecutor(RUNNERS) as pool:
+                calls = {
+                    slot.name: pool.submit(ask, self.machine, slot, flag, told[slot.name], seconds) for slot in slots
+                }
+            answers.update({name: call.result() for name, call in calls.items()})
+
+        self.session.lightningd.attend(work, seconds * len(slots))
+        if slots and not answers:
             raise HiveError(
-                f"{slot.name} does not finish {flag} on {self.node.name}; look at its load, then run again",
+                f"{slots[0].name} does not finish {flag} on {self.node.name}; look at its load, then run again",
                 "adoption-slow",
-                plugin=slot.name,
+                plugin=slots[0].name,
             )
-        return answer[0]
+        return answers
 
     @contextmanager
     def copy(self, kept: Path) -> Iterator[Path]:
@@ -180,10 +192,14 @@ class Work:
             yield path
 
     @contextmanager
-    def settled(self) -> Iterator[Path]:
-        """Give the monolith's file itself when all of it is in there, else a copy: a killed writer leaves a log."""
+    def settled(self, alone: bool) -> Iterator[Path]:
+        """Give the monolith's file itself when all of it is in there, else a copy: a killed writer leaves a log.
+
+        Args:
+            alone: whether nobody has it open.
+        """
         log = self.monolith.with_name(self.monolith.name + "-wal")
-        if not log.is_file() or log.stat().st_size == 0:
+        if alone and (not log.is_file() or log.stat().st_size == 0):
             yield self.monolith
             return
         with self._fresh() as path:

@@ -22,6 +22,7 @@ FILES = (
     "_waiting",
     "_engine",
     "_engine.adoption",
+    "_engine.adoption_place",
     "_engine.adoption_state",
     "_engine.adoption_work",
     "_engine.aside",
@@ -29,6 +30,8 @@ FILES = (
     "_engine.backup_lightningd",
     "_engine.backup_list",
     "_engine.backup_retention",
+    "_engine.backup_state",
+    "_engine.backup_timer",
     "_engine.backups",
     "_engine.builtins",
     "_engine.bundle",
@@ -111,6 +114,8 @@ START = f"""import sys
 
 if sys.argv[1:2] == ["probe"]:
     from {PACKAGE}._engine.probe import main
+elif sys.argv[1:2] == ["backup"]:
+    from {PACKAGE}._engine.backup_timer import main
 elif sys.argv[1:2] == ["container"]:
     from {PACKAGE}._engine.recreate import main
 else:
@@ -124,9 +129,9 @@ raise SystemExit(main())
 def engine_archive() -> tuple[bytes, str]:
     """Return the archive and its digest."""
     # Nothing else imports the programs the archive starts with, and Ansible ships only what something imports.
-    from . import cli, probe, recreate
+    from . import backup_timer, cli, probe, recreate
 
-    return _archive(cli.__name__, probe.__name__, recreate.__name__)
+    return _archive(backup_timer.__name__, cli.__name__, probe.__name__, recreate.__name__)
 
 
 @functools.lru_cache(maxsize=1)

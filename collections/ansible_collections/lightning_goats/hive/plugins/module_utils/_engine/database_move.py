@@ -16,18 +16,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .._sqlite import capture, check_copy, open_read_only, quoted, tables
-from . import containers
 from .aside import copy_durably
-from .database_places import ASIDE_STEP, COMPANIONS, EVENT, KEY_FILES, PLUGINS, Stray, find_strays
+from .database_places import ASIDE_STEP, COMPANIONS, EVENT, KEY_FILES, PLUGINS, Stray
 from .errors import HiveError
 from .files import Owner, make_dir, remove_tree, sync_dir
 from .journal import Journal
 from .lock import engine_lock
 from .machine import Machine, PluginList
+from .monolith import strays_of
 from .node import Node
 from .observe import options_of
 from .request import Timeouts
-from .runtimes import DockerRuntime
 from .steps import failpoint
 
 ASIDE = ".moved-"
@@ -78,12 +77,7 @@ def move_databases(node: Node, check_mode: bool, timeouts: Timeouts) -> dict[str
 
 
 def _find(machine: Machine) -> list[Stray]:
-    node, runtime = machine.node, machine.runtime
-    mounts = None
-    if isinstance(runtime, DockerRuntime):
-        slots = (str(node.slots_dir), node.to_inside(node.slots_dir))
-        mounts = containers.facts_of(runtime.inspect(), None, slots)["mounts"]
-    return find_strays(node, machine.identity(), options_of(machine.configs()), mounts)
+    return strays_of(machine, options_of(machine.configs()))
 
 
 def _plan(node: Node, stray: Stray) -> dict[str, Any]:

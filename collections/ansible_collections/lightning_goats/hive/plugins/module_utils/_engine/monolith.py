@@ -1,4 +1,4 @@
-"""The monolith's database: where it is, what it holds, and whether it can be taken over where it lies."""
+"""The monolith's database: where it is and what it holds."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from typing import Any
 
 from .._sqlite import open_read_only, quoted, tables
 from . import containers
-from .database_places import Stray, find_strays, home_of
-from .errors import HiveError
-from .guard import Look, Manifests
+from .adoption_state import adopted_by
+from .database_places import PLUGINS, Stray, find_strays, home_of
+from .journal import Entry
 from .machine import Machine
 from .node import Node
-from .observe import options_of
-from .options import NOT_CONFIGURED, option_value
+from .processes import Identity
 from .runtimes import DockerRuntime
-from .stacks import Item, Stack, active_items, replaced_by
 
 # What comms and archon own today and the monolith kept; versions before 2.10.0 had none of it.
 MOVABLE = (
@@ -35,6 +33,7 @@ MOVABLE = (
 CORE = "hive_members"
 # Of ours only: written in the transaction that makes or takes over a database.
 KIT = "kit_migrations"
+HIVE = "cl-hive"
 
 
 def facts_of(path: Path, node: Node) -> dict[str, Any] | None:
@@ -66,99 +65,53 @@ def facts_of(path: Path, node: Node) -> dict[str, Any] | None:
     }
 
 
-def adopters(stack: Stack, manifests: Manifests) -> Stack:
-    """Return the enabled plugins that take rows of the monolith over."""
-    return [item for item in active_items(stack) if manifests.get(item["digest"], {}).get("adopts")]
+def strays_of(machine: Machine, options: dict[str, dict[str, Any]]) -> list[Stray]:
+    """Return the plugins' databases that lie outside the network directory.
 
-
-def in_place(stack: Stack, manifests: Manifests) -> Item | None:
-    """Return the plugin that goes on with the monolith's very database; None when the stack has none."""
-    found = [item for item in adopters(stack, manifests) if manifests[item["digest"]]["adopts"]["in_place"]]
-    return found[0] if found else None
-
-
-def strays_of(machine: Machine) -> list[Stray]:
-    """Return the plugins' databases that lie outside the network directory."""
+    Args:
+        options: the options that lightningd knows, each with `value`.
+    """
     node, runtime = machine.node, machine.runtime
     mounts = None
     if isinstance(runtime, DockerRuntime):
         slots = (str(node.slots_dir), node.to_inside(node.slots_dir))
         mounts = containers.facts_of(runtime.inspect(), None, slots)["mounts"]
-    return find_strays(node, machine.identity(), options_of(machine.configs()), mounts)
+    return find_strays(node, machine.identity(), options, mounts)
 
 
-class Place:
-    """Where the rows are, and where our cl-hive would look for them.
+def real_path(node: Node, who: Identity | None, value: str, name: str) -> Path:
+    """Return a path that lightningd's plugins were told as this machine reaches it; links are followed.
 
-    Attributes:
-        ours: the database that the stack's cl-hive opens.
-        source: the one that the monolith has now; the same unless somebody told them different things.
+    Args:
+        who: lightningd, for its home directory.
+        name: of the database in the network directory, where the path leads into a container's own layer: what is
+            there is a link at most, left by an earlier move.
     """
+    home = home_of(who) if who is not None else ""
+    inside = PurePosixPath(f"{home}{value[1:]}" if value.startswith("~/") and home else value)
+    path = node.to_outside(str(inside)) if inside.is_absolute() else node.network_dir / inside
+    if node.runtime == "docker" and inside.is_absolute() and str(path) == str(inside):
+        return node.network_dir / name
+    return path.resolve()
 
-    def __init__(self, machine: Machine, seen: Look, target: Stack, manifests: Manifests, hive: Item) -> None:
-        self.machine = machine
-        self.node = machine.node
-        self.name = str(hive["name"])
-        self.manifest = manifests[hive["digest"]]
-        self._configs = seen.configs
-        self._leaving = set(replaced_by(target)) | {
-            path for path, slot in seen.by_entry.items() if path in seen.listed and slot.manifest.get("foreign")
-        }
-        self._foreign = next((slot for path, slot in seen.by_entry.items() if path in self._leaving), None)
-        self.ours = self._ours(hive)
-        self.source = self._source() or self.ours
 
-    def _ours(self, hive: Item) -> Path:
-        option = str(self.manifest["database_option"])
-        config = self._configs.get(option, {})
-        source = str(config.get("source", "default"))
-        include = f"{self.node.to_inside(self.node.include_file)}:"
-        value = hive["options"].get(option)
-        if value is None and source not in NOT_CONFIGURED and not source.startswith(include):
-            # The operator's own line; it counts for whoever has the option.
-            value = option_value(config)
-        return self._real(str(value or self.manifest["database"]))
+def observed(
+    node: Node, who: Identity | None, options: dict[str, dict[str, Any]], entries: list[Entry]
+) -> dict[str, Any]:
+    """Return what a plan has to know of the monolith and of its adoption.
 
-    def _source(self) -> Path | None:
-        """Return the database of the monolith that runs now; None when none does."""
-        config = self._configs.get(str(self.manifest["database_option"]), {})
-        if config.get("plugin") in self._leaving and config.get("plugin"):
-            return self._real(str(option_value(config) or ""))
-        if self._foreign is not None and self._foreign.name == self.name:
-            return self._real(str(self._foreign.manifest["database"]))
-        return None
-
-    def _real(self, value: str) -> Path:
-        """Return a path that lightningd's plugins were told as this machine reaches it; links are followed."""
-        node, who = self.node, self.machine.identity()
-        home = home_of(who) if who is not None else ""
-        inside = PurePosixPath(f"{home}{value[1:]}" if value.startswith("~/") and home else value)
-        path = node.to_outside(str(inside)) if inside.is_absolute() else node.network_dir / inside
-        if node.runtime == "docker" and inside.is_absolute() and str(path) == str(inside):
-            # In a container's own layer, with at most a link left of it by an earlier move.
-            return node.network_dir / str(self.manifest["database"])
-        return path.resolve()
-
-    def refuse(self) -> None:
-        """Refuse rows that cannot be taken over where they lie.
-
-        Raises:
-            HiveError: they would be lost with the container, or our cl-hive would begin with an empty database.
-        """
-        stray = next((stray for stray in strays_of(self.machine) if stray.plugin == self.name), None)
-        if stray is not None:
-            raise HiveError(
-                f"the monolith's database is {stray.inside}, not in the network directory of {self.node.name}; move it "
-                "there with playbooks/node.yml -e hive_move_databases="
-                f"{self.node.name}, then run again",
-                "adopt-elsewhere",
-                path=stray.inside,
-            )
-        if self.source != self.ours and self.source.is_file():
-            raise HiveError(
-                f"{self.name} would open {self.ours}, and the monolith's rows are in {self.source}; set "
-                f"{self.manifest['database_option']} of {self.name} to {self.node.to_inside(self.source)} in "
-                "hive_stack, or leave the rows where they are with -e hive_adopt=no",
-                "adopt-other-file",
-                path=str(self.source),
-            )
+    Args:
+        options: the options that lightningd knows, each with `value`.
+        entries: the journal.
+    """
+    name, option = PLUGINS[HIVE]
+    value = str(options.get(option, {}).get("value") or name)
+    state = adopted_by(entries)
+    path = Path(state.path) if state.plugins else real_path(node, who, value, name)
+    return {
+        "monolith": facts_of(path, node),
+        "adopted": sorted(state.plugins),
+        "since": state.since,
+        "handed_over": state.handed,
+        "finished": state.finished,
+    }

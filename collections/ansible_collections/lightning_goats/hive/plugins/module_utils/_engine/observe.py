@@ -13,8 +13,10 @@ from typing import Any
 from .. import _config
 from .._slots import Slot, list_slots
 from .._sqlite import user_version
+from . import backup_state
 from . import channels as ch
-from .backup_list import SET_NAME, backup_of
+from .backup_lightningd import freshness
+from .backup_list import list_backups as list_backups
 from .builtins import BUILTIN
 from .container_facts import places
 from .deadman import watching
@@ -24,6 +26,7 @@ from .journal import Journal, State
 from .loaders import LOADERS, foreign, sentence
 from .lock import read_lock
 from .machine import Machine
+from .monolith import observed
 from .node import Node
 from .options import option_value
 from .probe import ring_file, settings_file
@@ -42,6 +45,7 @@ class Observer:
         self.node = node
         self.machine = machine or Machine(node)
         self.problems: list[dict[str, str]] = []
+        self.raw_channels: list[dict[str, Any]] = []
         self.slots = list_slots(node)
         self.by_entry = {slot.inside(node): slot for slot in self.slots if slot.manifest}
 
@@ -67,6 +71,8 @@ class Observer:
         facts.update(found)
         self.problems += [{"code": code, "message": message} for code, message in problems]
         facts["backups"] = list_backups(node)
+        facts["adoption"] = self._adoption(facts, who, journal)
+        facts["backup"] = self._backup(facts)
         facts["transaction"] = self._transaction(state)
         facts["quarantine"] = [
             {key: entry[key] for key in ("plugin", "version", "digest", "since", "reason")}
@@ -100,7 +106,8 @@ class Observer:
         rpc_ms = round((time.monotonic() - started) * 1000, 2)
         listed = self.machine.plugins()
         methods = self.machine.methods()
-        channels = ch.channel_facts(rpc.call("listpeerchannels")["channels"])
+        self.raw_channels = rpc.call("listpeerchannels")["channels"]
+        channels = ch.channel_facts(self.raw_channels)
         configs = self.machine.configs()
         warnings = sorted(str(value) for key, value in info.items() if key.startswith("warning_"))
         ready = all(item["active"] for item in listed.values())
@@ -255,6 +262,22 @@ class Observer:
                     "user_version": user_version(path, self.node.owner),
                 }
         return found
+
+    def _backup(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Return how often the timer takes a set, how the last one failed, and how fresh lightningd's own backup is."""
+        settings = read_json(settings_file(self.node)) or {}
+        return {
+            "every": float(settings.get("backup_every", 0.0)),
+            "failure": backup_state.failing(backup_state.read(self.node)),
+            "emergency_recover": freshness(self.node, self.raw_channels) if facts["lightningd"]["running"] else None,
+        }
+
+    def _adoption(self, facts: dict[str, Any], who: Identity | None, journal: Journal | None) -> dict[str, Any] | None:
+        try:
+            return observed(self.node, who, facts["options"], journal.entries if journal else [])
+        except HiveError as error:
+            self.problem(error.code, error.message)
+            return None
 
     def _transaction(self, state: State) -> dict[str, Any] | None:
         txn = state.transaction
@@ -446,7 +469,8 @@ def probe_facts(node: Node) -> dict[str, Any] | None:
         return None
     times = read_ring(ring_file(node), "SELECT max(time), count(*) FROM samples")
     last, samples = times[0] if times else (None, 0)
-    shown = {key: settings.get(key) for key in ("engine", "every", "keep_seconds", "max_bytes", "kind")}
+    keys = ("engine", "every", "keep_seconds", "max_bytes", "kind", "backup_every", "backup_keep", "metrics_dir")
+    shown = {key: settings.get(key) for key in keys}
     return {**shown, "same_node": settings.get("node") == node.as_params(), "last_at": last, "samples": samples}
 
 
@@ -473,17 +497,3 @@ def _existing(path: Path) -> Path:
     while not path.exists():
         path = path.parent
     return path
-
-
-def list_backups(node: Node) -> list[dict[str, Any]]:
-    """Return the published backup sets, oldest first; those from the future were made before a clock was put right.
-
-    One whose manifest cannot be read is the oldest of all, and not verified.
-    """
-    if not node.backups_dir.is_dir():
-        return []
-    found = [backup_of(path) for path in sorted(node.backups_dir.iterdir()) if SET_NAME.fullmatch(path.name)]
-    now = time.time()
-    return sorted(
-        found, key=lambda item: (float(item["created_at"]) <= now, float(item["created_at"]), str(item["id"]))
-    )
