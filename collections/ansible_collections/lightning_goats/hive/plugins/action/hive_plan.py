@@ -20,6 +20,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils import (
     _report_files,
 )
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.sealed import seal
+from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_adoption import with_replaced
 from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_container import with_flags
 from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_stack import (
     Json,
@@ -52,6 +53,7 @@ ARGUMENTS: Json = {
     "approved_plan": {"type": "str", "default": ""},
     "preview": {"type": "bool", "default": False},
     "form_fleet": {"type": "bool", "default": False},
+    "adopt": {"type": "str", "choices": ["auto", "no"], "default": "auto"},
 }
 # Beside the two soak windows that the dead-man has to outlive: the calls around them.
 DEADMAN_MARGIN_SECONDS = 120
@@ -168,7 +170,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             else:
                 stack, contradictions = with_flags(node, stack, observed[node])
                 desired[node], found = resolve(node, stack, shelf)
-                found = [*contradictions, *found]
+                desired[node], strange = with_replaced(
+                    node, desired[node], _replaces(args, hosts, node), observed[node]
+                )
+                found = [*contradictions, *found, *strange]
             refusals += found
         return desired, shelf, refusals
 
@@ -195,6 +200,11 @@ def _wanted(args: Json, hosts: _plan_hosts.Hosts, node: str) -> Any:
         else item
         for item in stack
     ]
+
+
+def _replaces(args: Json, hosts: _plan_hosts.Hosts, node: str) -> Any:
+    """hive_replaces of the node; what leaves nothing takes nobody's place."""
+    return (hosts.get(node, "hive_replaces") or []) if args["goal"] == "stack" else []
 
 
 def _no_stack(node: str) -> Refusal:

@@ -9,7 +9,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan_container, _plan_remarks
+from ansible_collections.lightning_goats.hive.plugins.module_utils import (
+    _plan_adoption,
+    _plan_container,
+    _plan_remarks,
+)
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan_guards as guards
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan_waves as orders
 from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_stack import (
@@ -58,7 +62,7 @@ def plan(
             continue
         if node in spoiled or "" in spoiled:
             continue
-        step = node_plan(seen, after, manifests, str(policy.get("rollout") or ""))
+        step = node_plan(seen, after, manifests, policy)
         if step["action"] != "none" or not seen["lightningd"]["running"]:
             refused += guards.guard(node, seen, step["before"], after, manifests, policy)
         step["payments"] = _plan_remarks.payments(seen, after, policy)
@@ -107,8 +111,9 @@ def digest(plan_: Json) -> str:
     return hashlib.sha256(json.dumps(runs, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def node_plan(seen: Json, after: Stack, manifests: Mapping[str, Json], rollout: str) -> Json:
-    """The plan of one reachable node; ``rollout`` is the interrupted run that is taken up, "" for none."""
+def node_plan(seen: Json, after: Stack, manifests: Mapping[str, Json], policy: Json) -> Json:
+    """The plan of one reachable node; the policy's ``rollout`` is the interrupted run that is taken up, "" for none."""
+    rollout = str(policy.get("rollout") or "")
     before = normal(running_stack(seen))
     after = normal(after)
     transaction = seen.get("transaction")
@@ -129,12 +134,15 @@ def node_plan(seen: Json, after: Stack, manifests: Mapping[str, Json], rollout: 
             steps.append("put hive.conf back to what was confirmed")
         elif action == "none" and guards.by_hand(seen):
             action = "take over"
+        elif action == "none" and _plan_adoption.pending(seen, after, manifests, policy):
+            action = "adopt"
         elif action == "none" and rollout and (seen.get("lock") or {}).get("rollout") == rollout:
             action = "resume"
             steps.append(f"give back the lock of rollout {rollout}")
     if action != "none":
         steps += _plan_container.mount_steps(seen, after)
         steps += sentences(before, after, seen)
+        steps += _plan_adoption.sentences(seen, before, after, manifests, policy)
         steps += _plan_container.flag_notes(seen, after)
     return {
         "action": action,
@@ -164,6 +172,7 @@ def normal(stack: Sequence[Mapping[str, Any]]) -> Stack:
             "digest": item["digest"],
             "enabled": bool(item.get("enabled", True)),
             "options": dict(sorted((item.get("options") or {}).items())),
+            **({"replaces": sorted(item["replaces"])} if item.get("replaces") else {}),
         }
         for item in stack
     ]

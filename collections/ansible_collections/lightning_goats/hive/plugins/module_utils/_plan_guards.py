@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan_container
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan_adoption, _plan_container
 from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_stack import (
     Json,
     Refusal,
@@ -48,11 +48,12 @@ def guard(
         findings += _quarantine(node, seen, after, policy)
         # The names of our own plugin in half a slot look like somebody else's; that problem says what to do.
         if not any(code == "unknown-slot" for code, _ in findings):
-            findings += _names(node, seen, targets)
+            findings += _names(node, seen, targets, set(_plan_adoption.replaced(after)))
         findings += _disk(node, seen, after, manifests, policy)
         findings += _python(node, seen, targets)
         findings += _schemas(node, seen, targets, before, manifests)
         findings += _restart(node, seen, before, after, policy)
+        findings += _plan_adoption.findings(node, seen, after, manifests, policy)
     return [
         Refusal(node, code, message)
         for code, message in dict(findings).items()
@@ -166,8 +167,12 @@ def _quarantine(node: str, seen: Json, after: Stack, policy: Json) -> Iterator[F
             )
 
 
-def _names(node: str, seen: Json, targets: list[Json]) -> Iterator[Finding]:
-    ours = {plugin["path"] for plugin in seen.get("plugins", []) if plugin.get("ours")}
+def _names(node: str, seen: Json, targets: list[Json], leaving: set[str]) -> Iterator[Finding]:
+    """Names that are taken; ``leaving`` are the paths of plugins that the stack takes the place of."""
+    ours = {plugin["path"] for plugin in seen.get("plugins", []) if plugin.get("ours")} | leaving
+    # Nobody tells which methods a plugin that is not ours has: when one leaves, those without an owner may be its own.
+    vague = any(plugin["path"] in leaving for plugin in seen.get("plugins", []))
+    hint = _plan_adoption.advice(seen, [str(manifest["name"]) for manifest in targets])
     methods = seen.get("rpc_methods") or {}
     options = seen.get("options") or {}
     for manifest in targets:
@@ -175,13 +180,13 @@ def _names(node: str, seen: Json, targets: list[Json]) -> Iterator[Finding]:
         for method in manifest["rpc_methods"]:
             owner = methods.get(method)
             # A name without a known owner is taken all the same; a clash with a built-in one kills lightningd.
-            if owner is None or owner in ours:
+            if owner is None or owner in ours or (vague and not owner):
                 continue
             by = "lightningd itself" if owner == "builtin" else owner or "another plugin"
             yield (
                 "rpc-collision",
                 f"{what} brings the RPC method {method}, which {node} already has from {by}: take that plugin out "
-                "of lightningd's config and stop it, or leave this one out of hive_stack.",
+                f"of lightningd's config and stop it, or leave this one out of hive_stack.{hint}",
             )
             break
         for option in manifest["options"]:

@@ -216,7 +216,13 @@ def same_stack(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, An
 def comparable(stack: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
     """A form of a resolved stack that is equal exactly when the stacks are."""
     return [
-        (item["name"], item["digest"], bool(item.get("enabled", True)), sorted(text_options(item).items()))
+        (
+            item["name"],
+            item["digest"],
+            bool(item.get("enabled", True)),
+            sorted(text_options(item).items()),
+            sorted(item.get("replaces") or []),
+        )
         for item in stack
     ]
 

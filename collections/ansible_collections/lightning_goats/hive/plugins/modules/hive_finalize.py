@@ -100,6 +100,10 @@ backup:
   description: The backup set with the tables that went, null when none was needed.
   returned: always
   type: dict
+lines:
+  description: What was done, or would be, as sentences.
+  returned: always
+  type: list
 reason:
   description: Why there was nothing to do, empty when there was something.
   returned: always

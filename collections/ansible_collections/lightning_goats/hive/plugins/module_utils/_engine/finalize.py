@@ -53,7 +53,8 @@ def finalize(node: Node, request: FinalizeRequest) -> dict[str, Any]:
     """Give the monolith's tables up; the function the module calls.
 
     Returns:
-        changed, finalized, dropped, kept: [{table, reason}], adopted_at, backup, reason (why there was nothing to do).
+        changed, finalized, dropped, kept: [{table, reason}], adopted_at, backup, reason (why there was nothing to do),
+        lines (for people).
 
     Raises:
         HiveError: it is too early, something is open, or the tables could not be given up.
@@ -200,4 +201,20 @@ class Finalizer:
             "adopted_at": self.state.since,
             "backup": backup,
             "reason": reason,
+            "lines": self._lines(dropped, kept, backup, reason),
         }
+
+    def _lines(
+        self, dropped: list[str], kept: list[dict[str, str]], backup: dict[str, Any] | None, reason: str
+    ) -> list[str]:
+        """Return what was done, for people."""
+        if reason:
+            return [f"{self.node.name}: nothing to give up, because {reason}"]
+        lines = []
+        names = ", ".join(dropped) or "no table"
+        if self.request.check_mode:
+            lines.append(f"{self.node.name} would give up {names} of {self.state.path}, after a last backup of them")
+        else:
+            where = f"; backup set {backup['id']} has them" if backup is not None else ""
+            lines.append(f"{self.node.name} gave up {names} of {self.state.path}{where}: there is no way back now")
+        return [*lines, *(f"{one['table']} stays: {one['reason']}" for one in kept)]
