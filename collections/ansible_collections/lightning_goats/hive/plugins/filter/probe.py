@@ -20,11 +20,16 @@ DEFAULTS: Mapping[str, Any] = {
     "hive_probe_interval_seconds": 30,
     "hive_probe_keep_seconds": 604800,
     "hive_probe_max_bytes": 33554432,
+    "hive_backup_every_seconds": 86400,
+    "hive_backup_keep": 10,
+    "hive_metrics_dir": "",
 }
 KEPT_AS = {
     "every": "hive_probe_interval_seconds",
     "keep_seconds": "hive_probe_keep_seconds",
     "max_bytes": "hive_probe_max_bytes",
+    "backup_every": "hive_backup_every_seconds",
+    "backup_keep": "hive_backup_keep",
 }
 
 
@@ -58,7 +63,10 @@ def is_current(seen: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
     probe = seen.get("probe")
     if not probe or not probe["same_node"] or not probe["last_at"] or probe["engine"] != engine_digest():
         return False
-    if any(float(probe[key]) != float(settings[name]) for key, name in KEPT_AS.items()):
+    # One of an earlier release knows fewer settings.
+    if any(probe.get(key) is None or float(probe[key]) != float(settings[name]) for key, name in KEPT_AS.items()):
+        return False
+    if probe.get("metrics_dir") != settings["hive_metrics_dir"]:
         return False
     return bool(float(seen["time"]) - float(probe["last_at"]) <= LOOKS * float(probe["every"]) + GRACE_SECONDS)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ._engine import deadman
+from ._engine import backup_timer, deadman
 from ._engine.bundle import engine_archive
 from ._engine.errors import HiveError
 from ._engine.files import canonical, read_bytes, sync_dir, write_atomic
@@ -26,6 +26,7 @@ UNITS = Path("/etc/systemd/system")
 SYSTEMCTL_SECONDS = 30.0
 START_SECONDS = 20.0
 END_SECONDS = 30.0
+MOST_OFTEN = 60.0
 
 SERVICE = """\
 # Managed by Lightning Hive Rollout: one look at lightningd of {name}, kept in {ring}.
@@ -52,6 +53,29 @@ RestrictSUIDSGID=true
 LockPersonality=true
 SystemCallArchitectures=native
 """
+BACKUP = """\
+# Managed by Lightning Hive Rollout: takes a backup set of the hive plugins of {name}; hive-probe-... starts it.
+[Unit]
+Description=Hive backup of {name}
+
+[Service]
+Type=oneshot
+ExecStart={backup}
+# Last in line, but not idle: whoever waits for the disk for ever would keep a database's log from being cleared.
+Nice=10
+IOSchedulingClass=best-effort
+IOSchedulingPriority=7
+TimeoutStartSec=3600
+UMask=0077
+NoNewPrivileges=true
+ProtectSystem=full
+ProtectKernelTunables=true
+ProtectKernelModules=true
+ProtectControlGroups=true
+RestrictSUIDSGID=true
+LockPersonality=true
+SystemCallArchitectures=native
+"""
 TIMER = """\
 # Managed by Lightning Hive Rollout.
 [Unit]
@@ -70,11 +94,18 @@ WantedBy=timers.target
 
 @dataclass(frozen=True)
 class Wanted:
-    """How often to look, and how much to keep."""
+    """How often to look, how much to keep, and how often to take a backup set (0 for never).
+
+    Attributes:
+        metrics_dir: where metrics go as well, such as the directory of node_exporter's textfiles; "" for nowhere else.
+    """
 
     every: float
     keep_seconds: float
     max_bytes: int
+    backup_every: float = 0.0
+    backup_keep: int = 10
+    metrics_dir: str = ""
 
 
 def unit_name(node: Node) -> str:
@@ -97,6 +128,14 @@ def install(node: Node, wanted: Wanted, check_mode: bool) -> dict[str, Any]:
             "hive_probe_interval_seconds, hive_probe_keep_seconds or hive_probe_max_bytes",
             "bad-probe",
         )
+    if wanted.backup_every and wanted.backup_every < MOST_OFTEN:
+        raise HiveError(
+            f"backups by the clock are at least {MOST_OFTEN:g} s apart, or none with 0: change "
+            "hive_backup_every_seconds",
+            "bad-probe",
+        )
+    if wanted.metrics_dir and not wanted.metrics_dir.startswith("/"):
+        raise HiveError(f"hive_metrics_dir is {wanted.metrics_dir!r}; give an absolute path", "bad-probe")
     archive, digest = engine_archive()
     scheduled = bool(runtime_of(node).deadman_scheduler())
     engine = node.state_dir / "engine" / digest / "hive-engine.pyz"
@@ -165,20 +204,25 @@ def _texts(node: Node, wanted: Wanted, digest: str, engine: Path, scheduled: boo
         "every": wanted.every,
         "keep_seconds": wanted.keep_seconds,
         "max_bytes": wanted.max_bytes,
+        "backup_every": wanted.backup_every,
+        "backup_keep": wanted.backup_keep,
+        "metrics_dir": wanted.metrics_dir,
         "kind": "timer" if scheduled else "process",
     }
     texts = {settings_file(node): canonical(settings).decode()}
     if scheduled:
-        command = _command(node, engine)
+        command, backup = _command(node, engine), backup_timer.command(engine, settings_file(node))
         words = {
             "name": _quoted(node.name),
             "ring": _quoted(str(ring_file(node))),
             "state_dir": _quoted(str(node.state_dir)),
             "command": " ".join(_quoted(word) for word in [command[0], "-I", *command[1:]]),
+            "backup": " ".join(_quoted(word) for word in [backup[0], "-I", *backup[1:]]),
             "every": wanted.every,
         }
         unit = unit_name(node)
         texts[UNITS / f"{unit}.service"] = SERVICE.format(**words)
+        texts[_backup_unit(node)] = BACKUP.format(**words)
         texts[UNITS / f"{unit}.timer"] = TIMER.format(**words)
     return texts
 
@@ -239,7 +283,11 @@ def _files(node: Node) -> list[Path]:
     unit, ring = unit_name(node), ring_file(node)
     sides = [ring.with_name(ring.name + end) for end in ("-journal", "-wal", "-shm")]
     mine = [settings_file(node), ring, *sides, pid_file(node), node.state_dir / "probe.lock"]
-    return [*mine, UNITS / f"{unit}.timer", UNITS / f"{unit}.service"]
+    return [*mine, UNITS / f"{unit}.timer", UNITS / f"{unit}.service", _backup_unit(node)]
+
+
+def _backup_unit(node: Node) -> Path:
+    return UNITS / f"{backup_timer.unit_name(node.name)}.service"
 
 
 def _systemctl(*words: str) -> subprocess.CompletedProcess[bytes]:

@@ -11,6 +11,8 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._report impor
 
 # As late as the probe may be before it is worth a note: two looks missed, on a busy machine.
 PROBE_LOOKS, PROBE_GRACE_SECONDS = 3, 60
+# A set is late once half the time to the next has passed as well.
+BACKUPS_LATE = 1.5
 # A payment that expires sooner is worth a note: lightningd itself begins to think of the chain then.
 FEW_BLOCKS = 18
 
@@ -46,6 +48,7 @@ def node_status(seen: Json | None, trouble: str, now: float) -> Json:
         "lightningd": {key: lightningd.get(key) for key in ("version", "node_id", "blockheight", "synced", "pid")},
         "plugins": {p["name"]: health_of(p) for p in seen.get("plugins", []) if p.get("ours")},
         "backup_age_seconds": backup_age(seen, now),
+        "emergency_recover": (seen.get("backup") or {}).get("emergency_recover"),
         "probe_age_seconds": probe_age(seen, now),
         "quarantine": seen.get("quarantine") or [],
         "container": _container(seen),
@@ -105,6 +108,7 @@ def _notes(seen: Json, now: float) -> list[str]:
         notes.append("options of our plugins stand outside hive.conf")
     if seen.get("stack") and not seen.get("backups"):
         notes.append("no backup set yet")
+    notes += _backup_notes(seen, now)
     probe, age = seen.get("probe"), probe_age(seen, now)
     if probe and (age is None or age > PROBE_LOOKS * float(probe["every"]) + PROBE_GRACE_SECONDS):
         notes.append(
@@ -113,6 +117,26 @@ def _notes(seen: Json, now: float) -> list[str]:
         )
     told = " ".join(notes)
     notes += [problem["message"] for problem in seen.get("problems", []) if problem["message"] not in told]
+    return notes
+
+
+def _backup_notes(seen: Json, now: float) -> list[str]:
+    backup, notes = seen.get("backup") or {}, []
+    failure, every, age = backup.get("failure"), float(backup.get("every") or 0), backup_age(seen, now)
+    if failure:
+        when = age_words(now - float(failure["at"]))
+        notes.append(f"the last backup failed {when} ago: {failure['message']}")
+    elif every and seen.get("stack") and age is not None and age > BACKUPS_LATE * every:
+        notes.append(
+            f"the newest backup set is {age_words(age)} old, and the timer should take one every {age_words(every)}: "
+            "take one with playbooks/backup.yml and see what it says"
+        )
+    own = backup.get("emergency_recover")
+    if own and own["stale"]:
+        notes.append(
+            f"lightningd's own channel backup is {age_words(own['age_seconds'])} old, older than the newest change of "
+            "a channel: see that its chanbackup plugin runs and that its disk is writable"
+        )
     return notes
 
 
@@ -146,7 +170,10 @@ def age_words(seconds: float | None) -> str:
 
 def table(nodes: Mapping[str, Json]) -> list[str]:
     """The state of the fleet as lines: a row per node, then the notes."""
-    rows: list[tuple[str, ...]] = [("NODE", "STATE", "LIGHTNINGD", "HEIGHT", "STACK", "BACKUP", "PROBE")]
+    # Whoever did not look for evidence cannot tell of drills.
+    drills = any("drill" in entry for entry in nodes.values())
+    head = ("NODE", "STATE", "LIGHTNINGD", "HEIGHT", "STACK", "BACKUP", "PROBE")
+    rows: list[tuple[str, ...]] = [(*head, "DRILL") if drills else head]
     for node, entry in nodes.items():
         lightningd: Mapping[str, Any] = entry["lightningd"]
         rows.append(
@@ -158,6 +185,7 @@ def table(nodes: Mapping[str, Json]) -> list[str]:
                 stack_words(entry["stack"]),
                 age_words(entry.get("backup_age_seconds")),
                 age_words(entry.get("probe_age_seconds")),
+                *([(entry.get("drill") or {}).get("words", "-")] if drills else []),
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -152,7 +152,7 @@ def capture(targets: dict[str, tuple[Path, Path]], owner: Owner) -> dict[str, An
         held: dict[str, float] = {}
         sizes = {name: source.stat().st_size for name, (source, _) in targets.items()}
         for name in sorted(targets, key=lambda name: (journals[name] == "wal", sizes[name])):
-            _copy(sources.pop(name), targets[name][1])
+            _copy(sources.pop(name), *targets[name])
             if journals[name] != "wal":
                 held[name] = round((time.monotonic() - opened) * 1000, 3)
         for _, target in targets.values():
@@ -283,8 +283,8 @@ def locked(paths: list[Path]) -> HiveError:
     )
 
 
-def _copy(source: sqlite3.Connection, target: Path) -> None:
-    """Copy a snapshot and let it go; what is written still has to be made durable."""
+def _copy(source: sqlite3.Connection, path: Path, target: Path) -> None:
+    """Copy a snapshot of `path` and let it go; what is written still has to be made durable."""
     import sqlite3  # imported late, as above
 
     try:
@@ -293,10 +293,18 @@ def _copy(source: sqlite3.Connection, target: Path) -> None:
         try:
             copy.execute("PRAGMA synchronous = OFF")
             source.backup(copy, pages=-1)
+            # Whoever writes without a WAL waits for exactly this.
             source.close()
             copy.execute("PRAGMA journal_mode = DELETE")
         finally:
             copy.close()
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError as error:
+        raise HiveError(
+            f"{path} is damaged ({error}), so it cannot be copied; restore it from a backup set (restore.yml)",
+            "bad-database",
+        ) from error
     finally:
         source.close()
 

@@ -9,8 +9,10 @@ module: hive_backup
 short_description: Back up the data of a node's hive plugins as one coherent, verified set
 description:
   - Databases, key files, the managed configuration and the stack, captured under one barrier while the plugins work on.
-  - A set appears whole or not at all. The newest verified set is never removed.
-  - lightningd's own database is never copied; only its commit counter is read.
+  - A set appears whole or not at all, and is signed by the node. A verified set is only removed when another one that
+    stays has been read anew and is whole.
+  - lightningd's own database is never copied; only its commit counter is read. Of its seed a set has a fingerprint, and
+    of its channel backup the newest one is kept beside the sets. Both are only opened for reading.
 author:
   - Lightning Goats (@lightning-goats)
 extends_documentation_fragment:
@@ -34,6 +36,11 @@ options:
     description: Sets to keep.
     type: int
     default: 10
+  metrics_dir:
+    description: Directory in which metrics are written as well, such as that of node_exporter's textfiles. They are
+      always in C(metrics/hive_backup.prom) of the engine's directory.
+    type: str
+    default: ""
 attributes:
   check_mode:
     description: Says whether a set would be made.
@@ -68,6 +75,13 @@ backup:
     verified:
       description: Whether every database in it was read back and is sound.
       type: bool
+    remarks:
+      description: What is worth knowing of it, such as a key file that is missing.
+      type: list
+      elements: str
+    emergency_recover:
+      description: C(sha256), C(mtime) and C(size) of lightningd's own channel backup; null where it cannot be read.
+      type: dict
     copy_ms:
       description: Milliseconds of the copying.
       type: float
@@ -87,6 +101,7 @@ from typing import Any
 
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.backups import (
     BackupRequest,
+    journal_backup,
     recent_backup,
     take_backup,
 )
@@ -103,6 +118,7 @@ OPTIONS: dict[str, Any] = {
     "max_age_seconds": {"type": "float", "default": 0.0},
     "reason": {"type": "str", "default": ""},
     "keep": {"type": "int", "default": 10},
+    "metrics_dir": {"type": "str", "default": ""},
 }
 READY_SECONDS = 60.0
 LOCK_SECONDS = 120.0
@@ -118,17 +134,10 @@ def work(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     backup = recent_backup(node, seen, parameters["max_age_seconds"])
     changed = backup is None
     if changed and not check_mode:
+        wanted = BackupRequest(parameters["reason"], parameters["keep"], parameters["metrics_dir"])
         with engine_lock(node, LOCK_SECONDS):
-            backup = take_backup(node, seen, BackupRequest(parameters["reason"], parameters["keep"]))
-            Journal(node.journal_file, node.keeper).append(
-                "backup",
-                {
-                    "id": backup["id"],
-                    "bytes": backup["bytes"],
-                    "verified": backup["verified"],
-                    "reason": parameters["reason"],
-                },
-            )
+            backup = take_backup(node, seen, wanted)
+            journal_backup(Journal(node.journal_file, node.keeper), backup, wanted)
     after = list_backups(node)
     return {
         "changed": changed,

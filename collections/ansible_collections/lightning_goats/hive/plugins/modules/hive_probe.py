@@ -11,6 +11,9 @@ description:
   - Installs a small program that looks at lightningd and its plugins at regular times and keeps what it saw in a
     bounded SQLite file in the engine's directory. It is a timer unit where there is systemd, else a detached process.
   - It writes nothing of lightningd's, waits for nothing longer than a few seconds, and two looks never overlap.
+  - When the newest backup set is older than O(backup_every_seconds), it starts a process of its own that takes one,
+    unless a switch is open or another engine is at work. A set that could not be taken is tried again after a quarter
+    of an hour; the samples, the metrics and the observation say why.
   - After a restart of the machine it also sees to it that an open switch has a dead-man again.
 author: [Lightning Hive Rollout contributors]
 extends_documentation_fragment:
@@ -33,6 +36,18 @@ options:
     description: What the file of samples may grow to. The oldest go first.
     type: int
     default: 33554432
+  backup_every_seconds:
+    description: Seconds after which a new backup set is taken, at least 60. V(0) is never.
+    type: float
+    default: 0
+  backup_keep:
+    description: Backup sets to keep.
+    type: int
+    default: 10
+  metrics_dir:
+    description: Directory in which metrics of backups are written as well, such as that of node_exporter's textfiles.
+    type: str
+    default: ""
 attributes:
   check_mode:
     support: full
@@ -75,6 +90,9 @@ OPTIONS: dict[str, Any] = {
     "interval_seconds": {"type": "float", "default": 30.0},
     "keep_seconds": {"type": "float", "default": 604800.0},
     "max_bytes": {"type": "int", "default": 33554432},
+    "backup_every_seconds": {"type": "float", "default": 0.0},
+    "backup_keep": {"type": "int", "default": 10},
+    "metrics_dir": {"type": "str", "default": ""},
 }
 
 
@@ -84,7 +102,7 @@ def work(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     if parameters["state"] == "absent":
         gone = remove(node, check_mode)
         return {**gone, "msg": "probe removed" if gone["changed"] else "no probe is installed"}
-    keys = ("interval_seconds", "keep_seconds", "max_bytes")
+    keys = ("interval_seconds", "keep_seconds", "max_bytes", "backup_every_seconds", "backup_keep", "metrics_dir")
     wanted = Wanted(*(parameters[key] for key in keys))
     facts = install(node, wanted, check_mode)
     before, after = facts.pop("before"), facts.pop("after")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
 from .files import read_json
+from .node import Node
 
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
@@ -35,3 +37,17 @@ def backup_of(directory: Path) -> dict[str, Any]:
             "bytes": 0,
             "signed": False,
         }
+
+
+def list_backups(node: Node) -> list[dict[str, Any]]:
+    """Return the published backup sets, oldest first; those from the future were made before a clock was put right.
+
+    One whose manifest cannot be read is the oldest of all, and not verified.
+    """
+    if not node.backups_dir.is_dir():
+        return []
+    found = [backup_of(path) for path in sorted(node.backups_dir.iterdir()) if SET_NAME.fullmatch(path.name)]
+    now = time.time()
+    return sorted(
+        found, key=lambda item: (float(item["created_at"]) <= now, float(item["created_at"]), str(item["id"]))
+    )

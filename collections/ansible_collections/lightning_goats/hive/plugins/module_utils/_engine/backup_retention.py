@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Callable
 
+from .backup_list import list_backups
 from .files import remove_tree
 from .node import Node
-from .observe import list_backups
 
 Proof = Callable[[Path], bool]
 

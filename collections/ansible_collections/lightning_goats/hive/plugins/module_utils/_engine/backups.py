@@ -15,16 +15,19 @@ from typing import Any
 
 from .._slots import Slot
 from .._sqlite import capture, check_copy, data_version, refuse_strange
+from . import backup_state
 from .backup_digest import table_facts
 from .backup_lightningd import keep_newest, seed_fingerprint
-from .backup_list import MANIFEST, SIGNATURE
+from .backup_list import MANIFEST, SIGNATURE, list_backups
 from .backup_retention import prune
 from .errors import HiveError, RpcRefusedError
 from .files import Owner, canonical, disk_error, make_dir, read_bytes, read_json, remove_tree, sync_dir, write_atomic
 from .guard import Look
+from .journal import Journal
 from .machine import Machine
 from .node import Node
-from .observe import database_path, list_backups, options_of
+from .observe import database_path, options_of
+from .probe import settings_file
 from .sealed import seal
 from .stacks import stack_digest
 from .steps import failpoint
@@ -50,10 +53,11 @@ class Part(enum.Enum):
 
 @dataclass(frozen=True)
 class BackupRequest:
-    """Why a set is made and how many are kept."""
+    """Why a set is made, how many are kept, and where else metrics go ("" for where the probe's settings say)."""
 
     reason: str = ""
     keep: int = 10
+    metrics_dir: str = ""
 
 
 def sources(node: Node, seen: Look) -> dict[str, Slot]:
@@ -84,6 +88,23 @@ def take_backup(node: Node, seen: Look, request: BackupRequest) -> dict[str, Any
     Raises:
         HiveError: something cannot be read, written or signed; earlier sets are untouched.
     """
+    metrics_dir = request.metrics_dir or str((read_json(settings_file(node)) or {}).get("metrics_dir", ""))
+    try:
+        made = _make(node, seen, request)
+    except HiveError as error:
+        backup_state.failed(node, error, request.reason, metrics_dir)
+        raise
+    made["remarks"] += backup_state.succeeded(node, made, metrics_dir)
+    return made
+
+
+def journal_backup(journal: Journal, made: dict[str, Any], request: BackupRequest) -> None:
+    """Let the journal say that a set was made outside of a switch."""
+    facts = {key: made[key] for key in ("id", "bytes", "verified")}
+    journal.append("backup", {**facts, "reason": request.reason})
+
+
+def _make(node: Node, seen: Look, request: BackupRequest) -> dict[str, Any]:
     started = time.monotonic()
     owner = node.keeper
     name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{stack_digest(seen.stack)[:8]}-{os.urandom(2).hex()}"
@@ -117,7 +138,8 @@ def take_backup(node: Node, seen: Look, request: BackupRequest) -> dict[str, Any
         "created_at": manifest["created_at"],
         "stack_digest": manifest["stack_digest"],
         "verified": manifest["verified"],
-        "remarks": manifest["remarks"],
+        "remarks": list(manifest["remarks"]),
+        "emergency_recover": manifest["emergency_recover"],
         "copy_ms": manifest["copy_ms"],
         "barrier_ms": manifest["barrier_ms"],
         "duration_ms": round((time.monotonic() - started) * 1000, 1),

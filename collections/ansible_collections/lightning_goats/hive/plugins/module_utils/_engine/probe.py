@@ -123,6 +123,7 @@ def tick(settings: dict[str, Any]) -> Sample | None:
         before = resource.getrusage(resource.RUSAGE_SELF)
         sample = look(node, last_sample(ring_file(node)))
         sample["deadman"] = watch_the_deadman(node)
+        sample["backup"] = take_backups(node, settings)
         sample["cpu_ms"] = _cpu_ms(resource.getrusage(resource.RUSAGE_SELF), before)
         Ring(ring_file(node), float(settings["keep_seconds"]), int(settings["max_bytes"])).add(sample)
         return sample
@@ -141,6 +142,21 @@ def watch_the_deadman(node: Node) -> dict[str, Any] | None:
     from . import deadman
 
     return deadman.ensure(node)
+
+
+def take_backups(node: Node, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """Let a backup set be made when one is due; None when there is no timer. Nobody waits for it."""
+    if not settings.get("backup_every"):
+        return None
+    from . import backup_timer
+
+    facts = backup_timer.of_sample(node, settings)
+    if facts is not None and facts["due"]:
+        try:
+            backup_timer.start(node, settings, settings_file(node))
+        except HiveError as error:
+            facts["failure"] = error.code
+    return facts
 
 
 def look(node: Node, previous: Sample | None) -> Sample:

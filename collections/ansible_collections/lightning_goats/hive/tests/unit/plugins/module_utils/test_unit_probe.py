@@ -113,6 +113,9 @@ class TestWhoNeedsOne:
             "every": 30.0,
             "keep_seconds": 604800.0,
             "max_bytes": 33554432,
+            "backup_every": 86400.0,
+            "backup_keep": 10,
+            "metrics_dir": "",
             "same_node": True,
             "last_at": 990.0,
         }
@@ -126,7 +129,18 @@ class TestWhoNeedsOne:
 
     @pytest.mark.parametrize(
         "seen",
-        [None, {"engine": "0" * 16}, {"same_node": False}, {"every": 31.0}, {"last_at": None}, {"last_at": 849.0}],
+        [
+            None,
+            {"engine": "0" * 16},
+            {"same_node": False},
+            {"every": 31.0},
+            {"last_at": None},
+            {"last_at": 849.0},
+            {"backup_every": None},
+            {"backup_every": 3600.0},
+            {"backup_keep": 3},
+            {"metrics_dir": "/srv"},
+        ],
     )
     def test_none_another_or_a_late_one(self, seen: dict[str, Any] | None) -> None:
         assert probing_hosts({"alpha": self.node(seen), "bravo": self.node({})}) == "alpha"

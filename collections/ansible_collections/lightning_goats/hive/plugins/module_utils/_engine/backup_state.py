@@ -1,0 +1,129 @@
+"""How backups went, for people and for monitoring: a small file of the engine's, and Prometheus' textfile format."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from .backup_lightningd import channel_backup
+from .backup_list import list_backups
+from .errors import HiveError
+from .files import canonical, make_dir, read_json, write_atomic
+from .node import Node
+
+FILE = "backup.json"
+METRICS = "hive_backup.prom"
+# name, what it says; the value comes from `figures`.
+GAUGES = (
+    (
+        "hive_backup_last_success_timestamp_seconds",
+        "Unix time of the newest verified backup set, 0 for none.",
+    ),
+    ("hive_backup_last_success_bytes", "Size of the newest verified backup set."),
+    ("hive_backup_last_success_duration_seconds", "How long the last backup that succeeded took."),
+    ("hive_backup_sets", "Backup sets on the node."),
+    ("hive_backup_verified_sets", "Backup sets on the node that were verified when they were made."),
+    ("hive_backup_last_failure_timestamp_seconds", "Unix time of the last backup that failed, 0 when none has."),
+    (
+        "hive_backup_channel_backup_timestamp_seconds",
+        "Unix time of lightningd's own channel backup, 0 for none.",
+    ),
+)
+
+
+def read(node: Node) -> dict[str, Any]:
+    """Return `attempt` (unix time), `success` (id, at, bytes, duration_ms), `failure` (at, code, message, reason)."""
+    found = read_json(node.state_dir / FILE)
+    known = found if isinstance(found, dict) else {}
+    return {"schema": 1, "attempt": 0.0, "success": None, "failure": None, **known}
+
+
+def attempted(node: Node) -> None:
+    """Write down that a backup is begun, so that one that dies is not begun again at once."""
+    _write(node, {**read(node), "attempt": round(time.time(), 3)})
+
+
+def succeeded(node: Node, made: dict[str, Any], metrics_dir: str) -> list[str]:
+    """Write down a set that was made; return what could not be written, in sentences.
+
+    A set that turned out unsound is a failure: the next one is due at once, and monitoring should say so.
+    """
+    state = read(node)
+    if made["verified"]:
+        keys = ("id", "bytes", "duration_ms")
+        state["success"] = {**{key: made[key] for key in keys}, "at": made["created_at"]}
+    else:
+        why = made["remarks"][0] if made["remarks"] else "a database in it is damaged"
+        state["failure"] = _failure("unsound-set", f"backup set {made['id']} is not sound: {why}", "")
+    return _keep(node, state, metrics_dir)
+
+
+def failed(node: Node, error: HiveError, reason: str, metrics_dir: str) -> None:
+    """Write down why no set was made, as far as the disk still takes it."""
+    with contextlib.suppress(HiveError):
+        _keep(node, {**read(node), "failure": _failure(error.code, error.message, reason)}, metrics_dir)
+
+
+def failing(state: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the failure after which no backup has succeeded; None when all is well. Pure."""
+    failure, success = state["failure"], state["success"]
+    if failure is None or (success is not None and float(success["at"]) >= float(failure["at"])):
+        return None
+    return dict(failure)
+
+
+def _failure(code: str, message: str, reason: str) -> dict[str, Any]:
+    return {"at": round(time.time(), 3), "code": code, "message": message[:300], "reason": reason}
+
+
+def _keep(node: Node, state: dict[str, Any], metrics_dir: str) -> list[str]:
+    _write(node, state)
+    text = exposition(node.name, figures(node, state)).encode()
+    places = [(node.state_dir / "metrics", METRICS)]
+    if metrics_dir:
+        places.append((Path(metrics_dir), f"hive_backup_{re.sub(r'[^A-Za-z0-9_.-]', '-', node.name)}.prom"))
+    written = [_expose(node, folder, name, text) for folder, name in places]
+    return [remark for remark in written if remark]
+
+
+def _expose(node: Node, folder: Path, name: str, text: bytes) -> str:
+    try:
+        make_dir(folder, node.keeper, 0o755)
+        write_atomic(folder / name, text, node.keeper, 0o644)
+    except HiveError as error:
+        # A set that nobody hears of is still a set.
+        return f"its metrics are not written: {error.message}"
+    return ""
+
+
+def _write(node: Node, state: dict[str, Any]) -> None:
+    write_atomic(node.state_dir / FILE, canonical(state), node.keeper)
+
+
+def figures(node: Node, state: dict[str, Any]) -> list[float]:
+    """Return the values of `GAUGES`, in their order."""
+    sets = list_backups(node)
+    verified = [item for item in sets if item["verified"]]
+    newest = verified[-1] if verified else {"created_at": 0.0, "bytes": 0}
+    recovery = channel_backup(node)
+    return [
+        float(newest["created_at"]),
+        float(newest["bytes"]),
+        float((state["success"] or {}).get("duration_ms", 0.0)) / 1000,
+        float(len(sets)),
+        float(len(verified)),
+        float((state["failure"] or {}).get("at", 0.0)),
+        float(recovery["mtime"]) if recovery else 0.0,
+    ]
+
+
+def exposition(name: str, values: list[float]) -> str:
+    """Return gauges as Prometheus reads them: times, not ages, so that they are true whenever they are read."""
+    label = name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return "".join(
+        f'# HELP {gauge} {words}\n# TYPE {gauge} gauge\n{gauge}{{node="{label}"}} {value:.15g}\n'
+        for (gauge, words), value in zip(GAUGES, values)
+    )
