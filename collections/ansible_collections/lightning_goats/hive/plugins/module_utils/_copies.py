@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import io
 import os
 import shutil
 import tempfile
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.errors import HiveError
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.files import (
@@ -186,9 +187,9 @@ class Reading:
 
 
 class Writing:
-    """A file that is hashed while it is written."""
+    """A file without a buffer, hashed while it is written: a buffer would fail a second time when it is closed."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: io.RawIOBase) -> None:
         self._file = file
         self._digest = hashlib.sha256()
         self.size = 0
@@ -200,8 +201,10 @@ class Writing:
         return self._digest.hexdigest()
 
     def write(self, data: bytes) -> int:
+        rest = memoryview(data)
         try:
-            self._file.write(data)
+            while rest:
+                rest = rest[self._file.write(rest) or 0 :]
         except OSError as error:
             self.failure = error
             raise
@@ -292,7 +295,7 @@ class Folder:
         """
         age, keys = _age(), recipients_of(recipients)
         partial, reading = room / "copy", Reading(source)
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0) as file:
             writing = Writing(file)
             try:
                 age.encrypt_io(reading, writing, keys)
@@ -366,7 +369,7 @@ def open_copy(path: Path, identity: Path, target: Path) -> None:
         source = path.open("rb")
     except OSError as error:
         raise HiveError(f"the copy {path} cannot be read ({error.strerror}); is the path right?", "no-copy") from error
-    with source, os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    with source, os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0) as file:
         writing = Writing(file)
         try:
             age.decrypt_io(source, writing, identities)

@@ -8,14 +8,14 @@ import time
 from pathlib import Path
 from typing import Any, Callable
 
-from ._copies_tar import tar_of, unpack
-from ._engine.backups import verify_set
+from ._copies_tar import damaged, tar_of, unpack
+from ._engine.backup_list import MANIFEST, SET_NAME, backup_of, list_backups
+from ._engine.backups import is_whole, verify_set
 from ._engine.errors import HiveError
 from ._engine.files import disk_error, make_dir, remove_tree, sync_dir
 from ._engine.journal import Journal
 from ._engine.lock import engine_lock
 from ._engine.node import Node
-from ._engine.observe import list_backups
 
 Json = dict[str, Any]
 
@@ -114,14 +114,8 @@ def from_archive(archive: Path, node: Node) -> Callable[[Path], Path]:
 
 def present_whole(node: Node, name: str) -> Json | None:
     """Return the facts of a published set when every file of it is sound."""
-    item = next((item for item in list_backups(node) if item["id"] == name), None)
-    if item is None:
-        return None
-    try:
-        verify_set(node.backups_dir / name)
-    except HiveError:
-        return None
-    return facts_of(node, item)
+    directory = node.backups_dir / name
+    return facts_of(node, backup_of(directory)) if SET_NAME.fullmatch(name) and is_whole(directory) else None
 
 
 def _publish(node: Node, directory: Path, wanted: str) -> Json:
@@ -131,7 +125,11 @@ def _publish(node: Node, directory: Path, wanted: str) -> Json:
         raise HiveError(
             f"the copy holds backup set {name}, not {wanted}; name the right copy or the right set", "no-set"
         )
-    if verify_set(directory)["id"] != name:
+    try:
+        held = verify_set(directory)
+    except (KeyError, TypeError) as error:
+        raise damaged(MANIFEST, f"the copy of backup set {name}") from error
+    if held["id"] != name or SET_NAME.fullmatch(name) is None:
         raise HiveError(f"the copy of backup set {name} holds another one under its name; do not use it", "set-damaged")
     there = present_whole(node, name)
     if there is None:
@@ -142,8 +140,7 @@ def _publish(node: Node, directory: Path, wanted: str) -> Json:
         directory.rename(target)
         sync_dir(node.backups_dir)
         Journal(node.journal_file, node.keeper).append("fetched", {"id": name})
-    item = next(item for item in list_backups(node) if item["id"] == name)
-    return {**facts_of(node, item), "new": there is None}
+    return {**facts_of(node, backup_of(node.backups_dir / name)), "new": there is None}
 
 
 def _own(directory: Path, node: Node) -> None:

@@ -6,19 +6,17 @@ import hashlib
 import io
 import json
 import os
-import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from ._engine.backup_list import MANIFEST, SET_NAME, SIGNATURE
 from ._engine.errors import HiveError
 from ._engine.files import Owner, disk_error, make_dir, sync_dir
 
-MANIFEST = "manifest.json"
 # What is in a set without being named by its manifest: the signature over the manifest.
-UNNAMED = ("manifest.sig",)
-SET_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")
+UNNAMED = (SIGNATURE,)
 CHUNK = 1 << 20
 MANIFEST_BYTES = 64 << 20
 

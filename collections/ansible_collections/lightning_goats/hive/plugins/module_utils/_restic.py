@@ -34,7 +34,8 @@ WORDS = (
         "restic-unreachable",
         r"connection refused|no such host|dial tcp|i/o timeout|network is unreachable|no route to host|"
         r"Connection closed|Could not resolve|Permission denied \(|Access ?Denied|InvalidAccessKeyId|"
-        r"SignatureDoesNotMatch|unexpected HTTP response \(5|401 Unauthorized|403 Forbidden|unable to start the sftp session|x509:",
+        r"SignatureDoesNotMatch|unexpected HTTP response \(5|401 Unauthorized|403 Forbidden|x509:|"
+        r"unable to start the sftp session",
     ),
     ("restic-missing", r"Is there a repository at the following location|repository does not exist"),
     ("no-snapshot", r"no matching ID found|no snapshot found|not a valid snapshot|invalid id"),

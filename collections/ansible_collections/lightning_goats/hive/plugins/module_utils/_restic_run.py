@@ -165,9 +165,9 @@ class Repository:
         """Whether all that the snapshot promises is listed in it."""
         return is_whole(snapshot, self._json(["ls", str(snapshot["id"])]))
 
-    def find(self, name: str) -> Json | None:
-        """The newest whole snapshot of a set, or of any set when `name` is empty."""
-        found = [item for item in self.snapshots() if not name or tag(item, "set") == name]
+    def newest(self, snapshots: Sequence[Json], name: str = "") -> Json | None:
+        """The newest whole one of a set, or of any set when `name` is empty."""
+        found = [item for item in snapshots if not name or tag(item, "set") == name]
         return next((item for item in reversed(found) if self.whole(item)), None)
 
     def named(self, snapshot: str) -> Json:
@@ -183,8 +183,8 @@ class Repository:
         chosen: Json = known[0]
         return chosen
 
-    def copy(self, name: str, manifest: Json) -> Json:
-        """Copy a set of the node, and prove that all of it arrived.
+    def copy(self, name: str, manifest: Json) -> str:
+        """Copy a set of the node, prove that all of it arrived, and return the snapshot.
 
         Raises:
             HiveError: it failed; what arrived of it is forgotten again.
@@ -193,16 +193,16 @@ class Repository:
         # From inside the directory, so that it comes back under its own name whatever lies above it.
         arguments = ["backup", "--quiet", "--host", self._node.name, "--tag", ",".join(tags), name]
         try:
-            self._run(["--json", *arguments], self._node.backups_dir)
+            answer = self._json(arguments, self._node.backups_dir)
         except HiveError as error:
             if error.code == "restic-incomplete":
-                self._forget([str(item["id"]) for item in self.snapshots() if tag(item, "set") == name])
+                self.forget([str(item["id"]) for item in self.snapshots() if tag(item, "set") == name])
             raise
-        made = [item for item in self.snapshots() if tag(item, "set") == name]
-        if not made or not self.whole(made[-1]):
-            self._forget([str(item["id"]) for item in made])
+        made = next((str(item["snapshot_id"]) for item in answer if item.get("message_type") == "summary"), "")
+        if not made or not self.whole({"id": made, "tags": tags}):
+            self.forget([made] if made else [])
             raise refusal("restic-incomplete")
-        return made[-1]
+        return made
 
     def check(self, subset: str) -> None:
         """Check the repository's structure, and read a part of its data back.
@@ -212,20 +212,24 @@ class Repository:
         """
         self._run(["check", f"--read-data-subset={subset}"], check=True)
 
-    def doomed(self, policy: Policy) -> list[str]:
-        """Which snapshots of this node the policy gives up; the last whole one is never among them."""
+    def thin_out(self, policy: Policy) -> tuple[list[Json], list[Json]]:
+        """What the policy keeps of this node's snapshots, and what it gives up; `forget` takes the second.
+
+        The last whole one is never given up.
+        """
         scope = ["--host", self._node.name, "--tag", f"{TAG},node={self._node.name}", "--group-by", "host"]
         found = self._json(["forget", "--dry-run", *scope, *policy.arguments()])
         groups = (found[0] if found else None) or []
         keep = [item for group in groups for item in group.get("keep") or []]
         remove = [item for group in groups for item in group.get("remove") or []]
-        return forgettable(keep, remove, self.whole)
+        doomed = forgettable(keep, remove, self.whole)
+        everything = sorted([*keep, *remove], key=lambda item: str(item["time"]))
+        return [item for item in everything if item["id"] not in doomed], [
+            item for item in everything if item["id"] in doomed
+        ]
 
     def forget(self, ids: Sequence[str]) -> None:
         """Forget snapshots and give their room back."""
-        self._forget(ids)
-
-    def _forget(self, ids: Sequence[str]) -> None:
         if ids:
             self._run(["forget", "--prune", *ids])
 

@@ -208,40 +208,36 @@ def _copy(node: Node, repository: Repository, parameters: Json, check_mode: bool
     chosen = chosen_set(node, parameters["set"])
     if chosen is None:
         return {"msg": f"there is no verified backup set on {node.name} to copy"}
-    before = _sets(repository)
-    there = repository.find(chosen["id"]) if chosen["id"] in before else None
-    made = there is None
-    if there is None and not check_mode:
-        manifest = verify_set(node.backups_dir / chosen["id"])
-        there = repository.copy(chosen["id"], manifest)
+    snapshots = repository.snapshots()
+    before = [tag(item, "set") for item in snapshots]
+    there = repository.newest(snapshots, chosen["id"])
+    made, snapshot = there is None, str(there["id"]) if there else ""
+    if made and not check_mode:
+        snapshot = repository.copy(chosen["id"], verify_set(node.backups_dir / chosen["id"]))
     after = [*before, *([chosen["id"]] if made else [])]
     words = "would be copied to" if made and check_mode else "copied to" if made else "is in"
     return {
         "msg": f"backup set {chosen['id']} {words} the restic repository",
         "changed": made,
         "set": facts_of(node, chosen),
-        "snapshot": str(there["id"]) if there else "",
+        "snapshot": snapshot,
         "sets": after,
         "diff": _diff(before, after),
     }
 
 
-def _sets(repository: Repository) -> list[str]:
-    return [tag(item, "set") for item in repository.snapshots()]
-
-
 def _thin(repository: Repository, keep: Json, check_mode: bool) -> Json:
-    found = {str(item["id"]): tag(item, "set") for item in repository.snapshots()}
-    doomed = repository.doomed(Policy(**{key: int(keep[key]) for key in KEEP if keep.get(key) is not None}))
+    policy = Policy(**{key: int(keep[key]) for key in KEEP if keep.get(key) is not None})
+    kept, doomed = repository.thin_out(policy)
     if not check_mode:
-        repository.forget(doomed)
-    before, after = list(found.values()), [name for key, name in found.items() if key not in doomed]
+        repository.forget([str(item["id"]) for item in doomed])
+    names, gone = [tag(item, "set") for item in kept], [tag(item, "set") for item in doomed]
     return {
-        "msg": f"{len(doomed)} snapshots {'would be ' if check_mode else ''}forgotten, {len(after)} kept",
-        "changed": bool(doomed),
-        "forgotten": [found[key] for key in doomed],
-        "sets": after,
-        "diff": _diff(before, after),
+        "msg": f"{len(gone)} old snapshots {'would be ' if check_mode else ''}forgotten, {len(names)} kept",
+        "changed": bool(gone),
+        "forgotten": gone,
+        "sets": names,
+        "diff": _diff(sorted([*gone, *names]), names),
     }
 
 
@@ -254,7 +250,10 @@ def _fetch(node: Node, repository: Repository, parameters: Json, check_mode: boo
     there = present_whole(node, wanted) if wanted and not parameters["snapshot"] else None
     if there is not None:
         return {"set": there, "msg": f"backup set {wanted} is on the node already, every file sound"}
-    snapshot = repository.named(parameters["snapshot"]) if parameters["snapshot"] else repository.find(wanted)
+    if parameters["snapshot"]:
+        snapshot: Json | None = repository.named(parameters["snapshot"])
+    else:
+        snapshot = repository.newest(repository.snapshots(), wanted)
     if snapshot is None:
         raise refusal("no-snapshot", wanted)
     name = tag(snapshot, "set")
