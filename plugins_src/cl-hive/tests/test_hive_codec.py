@@ -215,9 +215,15 @@ def test_the_table_is_what_the_field_speaks() -> None:
         "STATE_HASH": 32779,
         "FULL_SYNC": 32781,
         "MEMBER_LEFT": 32797,
+        "SETTLEMENT_OFFER": 32821,
+        "FEE_REPORT": 32823,
+        "SETTLEMENT_PROPOSE": 32847,
+        "SETTLEMENT_READY": 32849,
+        "SETTLEMENT_EXECUTED": 32851,
         "MSG_ACK": 32881,
     }
-    assert [spec.name for spec in messages.TABLE if spec.reliable] == ["MEMBER_LEFT"]
+    reliable = {"MEMBER_LEFT", "SETTLEMENT_PROPOSE", "SETTLEMENT_READY", "SETTLEMENT_EXECUTED"}
+    assert {spec.name for spec in messages.TABLE if spec.reliable} == reliable
     assert all(spec.rate is not None for spec in messages.TABLE)
 
 

@@ -53,6 +53,10 @@ def plugin(tmp_path: Path, node: FakeNode) -> Iterator[tuple[HiveApplication, Ca
 def test_the_manifest_is_complete() -> None:
     manifest = describe(SPEC)
     assert manifest["rpc_methods"] == [
+        "hive-approve-action",
+        "hive-distributed-settlement-proposals",
+        "hive-distributed-settlement-status",
+        "hive-fee-reports",
         "hive-genesis",
         "hive-health",
         "hive-inject-packet",
@@ -60,10 +64,21 @@ def test_the_manifest_is_complete() -> None:
         "hive-join",
         "hive-leave",
         "hive-members",
+        "hive-pending-actions",
         "hive-phase6-plugins",
+        "hive-reject-action",
+        "hive-report-period-costs",
+        "hive-settlement-calculate",
+        "hive-settlement-execute",
+        "hive-settlement-generate-offer",
+        "hive-settlement-history",
+        "hive-settlement-list-offers",
+        "hive-settlement-period-details",
+        "hive-settlement-reconcile",
+        "hive-settlement-register-offer",
         "hive-status",
     ]
-    assert (manifest["start_order"], manifest["database"], manifest["schema_version"]) == (40, "cl_hive.db", 1)
+    assert (manifest["start_order"], manifest["database"], manifest["schema_version"]) == (40, "cl_hive.db", 2)
     assert "hive_members" in manifest["tables"]
     assert manifest["hooks"] == []
     assert {"custommsg", "connect", "disconnect", "shutdown"} <= set(manifest["subscriptions"])

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from hive_kit.errors import UnavailableError
 from hive_kit.node import UNKNOWN_METHOD, RpcError
@@ -17,6 +17,8 @@ from hive_kit.options import Options
 from hive_kit.restored import read_note
 from hive_kit.store import Store
 
+from cl_hive.app import HiveApplication
+from cl_hive.main import SPEC
 from cl_hive.migrations import MIGRATIONS
 from cl_hive.options import OPTIONS, Settings
 from cl_hive.protocol import frames, messages, records
@@ -30,6 +32,7 @@ from cl_hive.services.lightning import Identity, Lightning
 from cl_hive.services.siblings import Siblings
 from cl_hive.testing_wallet import Ledger, SimWallet
 
+T = TypeVar("T")
 START: Final = 1_800_000_000
 TICK: Final = 2
 _ZBASE: Final = "ybndrfg8ejkmcpqxot1uwisza345h769"
@@ -54,6 +57,22 @@ class Faults:
     loss: float = 0.0
     duplication: float = 0.0
     longest_delay: int = 0
+
+
+class Desk(HiveApplication):
+    """The RPC methods of a simulated node: the same code, on one thread."""
+
+    def __init__(self, node: SimNode) -> None:
+        self._node = node
+
+    @property
+    def hive(self) -> Hive:
+        """The node's hive."""
+        return self._node.hive
+
+    def command(self, work: Callable[[Hive], T]) -> T:
+        """Run it here and now."""
+        return work(self._node.hive)
 
 
 @dataclass
@@ -103,6 +122,10 @@ class SimNode:
         if self._store is not None:
             self._store.close()
         self.running = None
+
+    def rpc(self, method: str, **params: Any) -> dict[str, Any]:
+        """What the operator's call answers."""
+        return SPEC.method(method).call(Desk(self), params)
 
     def members(self) -> set[str]:
         """Names of the members this node lists."""

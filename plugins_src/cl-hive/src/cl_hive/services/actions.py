@@ -14,6 +14,7 @@ from cl_hive.storage.actions import Action, ActionStatus, ActionStore
 from cl_hive.storage.settlements import Proposal
 
 SETTLEMENT_EXECUTE: Final = "settlement_execute"
+OPEN: Final[tuple[ActionStatus, ...]] = ("pending", "approved")
 
 
 class Actions:
@@ -43,7 +44,7 @@ class Actions:
         An approval is of one plan: the same week proposed anew is asked about anew.
         """
         for action in self._of(proposal):
-            if action.status in ("pending", "approved"):
+            if action.status in OPEN:
                 return action.id, action.status == "approved"
         return 0, False
 
@@ -56,13 +57,24 @@ class Actions:
         for action in self._of(proposal):
             self.store.move(action.id, "approved", "executed")
 
+    def supersede(self, proposal: Proposal) -> None:
+        """Close the questions about other plans of the same period: this one has taken their place."""
+        for action in self.store.of_type(SETTLEMENT_EXECUTE, 0):
+            if action.payload.get("period") == proposal.period and not self._is_about(action, proposal):
+                for status in OPEN:
+                    self.store.move(action.id, status, "expired", "another plan took its place")
+
     def _of(self, proposal: Proposal) -> list[Action]:
         return [
             action
             for action in self.store.of_type(SETTLEMENT_EXECUTE, proposal.proposed_at - FUTURE_SKEW_SECONDS)
-            if action.payload.get("proposal_id") == proposal.proposal_id
-            and action.payload.get("plan_hash") == proposal.plan_hash
+            if self._is_about(action, proposal)
         ]
+
+    @staticmethod
+    def _is_about(action: Action, proposal: Proposal) -> bool:
+        about = (action.payload.get("proposal_id"), action.payload.get("plan_hash"))
+        return about == (proposal.proposal_id, proposal.plan_hash)
 
     # -- the operator -------------------------------------------------------------------------------------------------
 

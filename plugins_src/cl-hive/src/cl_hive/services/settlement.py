@@ -227,6 +227,7 @@ class Settlement:
             return
         if self.store.set_status(proposal.proposal_id, "pending", "ready"):
             self._counters.add("settlement_ready")
+            self.actions.supersede(proposal)
             if not self.hold.held:
                 self._ask_operator(proposal)
 
