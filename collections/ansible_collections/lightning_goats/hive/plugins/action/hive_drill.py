@@ -155,7 +155,22 @@ def judged(drill: Json, directory: Path, args: Json, signer: keys.Signer) -> Jso
             "expires_at": found.expires_at,
         },
     }
-    return {**answer, "msg": drill["reason"], "code": "drill-failed"} if failed else answer
+    if failed:
+        return {**answer, "msg": f"{drill['reason']}; use another set, evidence: {path}", "code": "drill-failed"}
+    return {**answer, "msg": f"{_told(drill)}; evidence: {path}"}
+
+
+def _told(drill: Json) -> str:
+    """A drill that passed, in one sentence."""
+    held, untested = (sum(check["ok"] is ok for check in drill["checks"]) for ok in (True, None))
+    more = f", {untested} could not be made" if untested else ""
+    ahead = sum(
+        count for tables in drill["rpo"]["rows_since"].values() for count in (tables or {}).values() if count > 0
+    )
+    return (
+        f"set {drill['set']['id']} comes back whole: {held} checks hold{more}; restored and all plugins well in "
+        f"{drill['rto_seconds']:.1f} s; the node is {drill['rpo']['age_seconds']:.0f} s and {ahead} rows ahead of it"
+    )
 
 
 def statement(drill: Json, args: Json) -> Json:

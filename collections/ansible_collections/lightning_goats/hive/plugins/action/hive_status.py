@@ -6,12 +6,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan_hosts, _report_status
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan_hosts, _report_drills, _report_status
+from ansible_collections.lightning_goats.hive.plugins.module_utils._evidence import NAMESPACE
+from ansible_collections.lightning_goats.hive.plugins.module_utils._release_keys import find_signer
 
 Json = dict[str, Any]
+
+ARGUMENTS: Json = {
+    "evidence_dir": {"type": "str", "default": ""},
+    "signing_key": {"type": "str", "default": ""},
+    "allowed_signers": {"type": "str", "default": ""},
+    "keys_dir": {"type": "str", "default": "var/keys"},
+}
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no type hints
@@ -23,16 +33,30 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
 
     def run(self, tmp: str | None = None, task_vars: Mapping[str, Any] | None = None) -> Json:
         result: Json = super().run(tmp, task_vars)
-        self.validate_argument_spec(argument_spec={})
-        hosts = _plan_hosts.Hosts(task_vars or {})
+        variables = task_vars or {}
+        _, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        hosts = _plan_hosts.Hosts(variables)
         observed: dict[str, Json | None] = {}
         troubles: dict[str, str] = {}
         for node in hosts.names:
             found = hosts.result(node, _plan_hosts.OBSERVED)
             troubles[node] = _plan_hosts.trouble(node, found)
             observed[node] = None if troubles[node] or found is None else found.get("observed")
-        nodes = _report_status.status(observed, troubles, time.time())
+        now = time.time()
+        nodes = _report_status.status(observed, troubles, now)
+        if args["evidence_dir"]:
+            directory = _plan_hosts.project_path(variables, args["evidence_dir"])
+            _report_drills.add(nodes, directory, _signers(args, variables), now)
         bad = [node for node, entry in nodes.items() if entry["state"] in ("down", "unreachable")]
         count = f"{len(nodes) - len(bad)} of {len(nodes)} nodes answer"
         result.update(changed=False, nodes=nodes, lines=_report_status.table(nodes), msg=count)
         return result
+
+
+def _signers(args: Json, variables: Mapping[str, Any]) -> Path:
+    """The list of who may sign evidence; whoever only reads it needs no key."""
+    if args["allowed_signers"]:
+        return _plan_hosts.project_path(variables, args["allowed_signers"])
+    if args["signing_key"]:
+        return _plan_hosts.project_path(variables, args["signing_key"]).parent / "allowed_signers"
+    return find_signer("", "", _plan_hosts.project_path(variables, args["keys_dir"]), NAMESPACE).allowed_signers

@@ -38,6 +38,9 @@ NOTE = ".restored"
 OFFLINE: Json = {"hive-archon-network-enabled": False, "hive-comms-nostr-relays": "ws://127.0.0.1:9"}
 # The plugins of a set start on data that may be large, on a machine that is busy with the real node.
 HEALTHY_SECONDS = 60.0
+# What a manifest has to say, also one that is not the node's own and is found out only later.
+KEYS = {"files", "databases", "node_id", "network", "verified", "bytes", "created_at"}
+DATABASE_KEYS = {"file", "source", "rows", "schema_version"}
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ class Drill:
             HiveError: the set is not even whole, so that there is nothing to go on with.
         """
         started = time.monotonic()
-        manifest = verify_set(set_path)
+        manifest = _whole(set_path)
         self.checks.note("files", True, f"{len(manifest['files'])} files as the manifest says")
         self._origin(manifest)
         self._find_members(set_path, manifest)
@@ -352,6 +355,24 @@ class Drill:
             "started_at": round(started_at, 3),
             "finished_at": round(time.time(), 3),
         }
+
+
+def _whole(set_path: Path) -> Json:
+    """Return the manifest of a set whose files are what it says, and which says all that is needed here.
+
+    Raises:
+        HiveError: it is not.
+    """
+    try:
+        manifest = verify_set(set_path)
+        complete = manifest.keys() >= KEYS and all(
+            facts.keys() >= DATABASE_KEYS for facts in manifest["databases"].values()
+        )
+    except (AttributeError, KeyError, TypeError, ValueError, OSError):
+        complete = False
+    if not complete:
+        raise HiveError(f"the manifest of backup set {set_path.name} is damaged; use another set", "set-damaged")
+    return manifest
 
 
 def slot_keys(slot: Slot | None) -> list[str]:

@@ -395,7 +395,7 @@ class Scratch:
         return marked(self.name)
 
     def internet_sockets(self) -> list[str]:
-        """Return the addresses outside this machine that processes of this drill are connected to or listen on."""
+        """Return the sockets of this drill that others could reach, or that reach others, as the kernel shows them."""
         found = set()
         for pid in marked(self.name):
             inodes = set()
@@ -407,9 +407,15 @@ class Scratch:
                 with contextlib.suppress(OSError):
                     for line in (PROC / str(pid) / "net" / table).read_text().splitlines()[1:]:
                         words = line.split()
-                        if words[9] in inodes:
+                        if words[9] in inodes and not _at_home(words[1], words[2]):
                             found.add(f"{table} {words[1]} {words[2]}")
         return sorted(found)
+
+
+def _at_home(local: str, remote: str) -> bool:
+    """Whether a socket is between two ends on this machine; one without other end goes by its own."""
+    address = (remote if remote.strip("0:") else local).partition(":")[0]
+    return address.endswith("7F") if len(address) == 8 else address == "0" * 24 + "01000000"
 
 
 def _first_line(process: subprocess.Popen[bytes], seconds: float) -> str:

@@ -12,7 +12,23 @@ description:
   - Makes a table of what M(lightning_goats.hive.hive_observe) found on the nodes of the play.
   - Works in the controller's process and connects to no node. Run it once per play, with C(run_once).
 author: [Lightning Hive Rollout contributors]
-options: {}
+options:
+  evidence_dir:
+    description: Where evidence of drills is looked for, on the controller. Empty leaves drills out.
+    type: str
+    default: ""
+  signing_key:
+    description: Key that signs evidence, as in M(lightning_goats.hive.hive_drill). Only its place matters here.
+    type: str
+    default: ""
+  allowed_signers:
+    description: The ssh-keygen file of who may sign evidence. Empty takes C(allowed_signers) beside the key.
+    type: str
+    default: ""
+  keys_dir:
+    description: Where the throw-away key and its list are when no key is configured.
+    type: str
+    default: var/keys
 attributes:
   check_mode:
     support: full
@@ -30,7 +46,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 nodes:
-  description: Per node its state, notes, stack, health of the plugins and age of the newest backup.
+  description: Per node its state, notes, stack, health of the plugins, age of the newest backup and its last drill.
   type: dict
   returned: always
 lines:
