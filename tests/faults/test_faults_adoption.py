@@ -60,6 +60,10 @@ class Node:
         with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
             return dict(connection.execute(f"SELECT key, value FROM {TABLE}"))
 
+    def rows_if_any(self, path: Path) -> dict[str, str]:
+        """The rows of a database that may not have the table yet."""
+        return self.rows(path) if TABLE in tables_of(path) else {}
+
     def write(self, path: Path, key: str, value: str) -> None:
         with contextlib.closing(sqlite3.connect(path, timeout=10)) as connection, connection:
             connection.execute(f"INSERT OR REPLACE INTO {TABLE} (key, value) VALUES (?, ?)", (key, value))
@@ -120,12 +124,16 @@ def test_the_monolith_is_replaced_with_its_rows_and_comes_back_with_what_was_wri
     assert not rig.node.include_file.exists()
 
 
-# The steps between the backup and the proof; what comes before and after knows nothing of rows.
-STEPS = [Step.ADOPT, Step.STOP, Step.ADOPT_DELTA, Step.START]
-
-
-@pytest.mark.parametrize("action", ["kill", "kill-after"])
-@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.value)
+@pytest.mark.parametrize(
+    ("step", "action"),
+    [
+        (Step.ADOPT, "kill-after"),
+        (Step.STOP, "kill-after"),
+        (Step.ADOPT_DELTA, "kill"),
+        (Step.ADOPT_DELTA, "kill-after"),
+    ],
+    ids=lambda value: str(getattr(value, "value", value)),
+)
 def test_killed_while_rows_move_and_run_again_it_gets_there(fresh: Node, step: Step, action: str) -> None:
     rig, stack = fresh.rig, fresh.stack()
     code, _ = rig.crash(f"{step.value}:{action}", "switched", stack)
@@ -138,7 +146,7 @@ def test_killed_while_rows_move_and_run_again_it_gets_there(fresh: Node, step: S
     assert set(adopted_by(rig.journal()).plugins) == {TAKER, HEIR}
 
 
-@pytest.mark.parametrize("step", [Step.STOP, Step.ADOPT_DELTA, Step.START], ids=lambda step: step.value)
+@pytest.mark.parametrize("step", [Step.STOP, Step.START], ids=lambda step: step.value)
 def test_killed_while_rows_move_the_dead_man_alone_brings_the_monolith_back(fresh: Node, step: Step) -> None:
     rig = fresh.rig
     code, _ = rig.crash(f"{step.value}:kill-after", "switched", fresh.stack(), deadman_seconds=1.5)
@@ -149,7 +157,7 @@ def test_killed_while_rows_move_the_dead_man_alone_brings_the_monolith_back(fres
     assert adopted_by(rig.journal()).plugins == {}
 
 
-@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.value)
+@pytest.mark.parametrize("step", [Step.ADOPT, Step.ADOPT_DELTA, Step.START], ids=lambda step: step.value)
 def test_failed_while_rows_move_the_monolith_runs_again(fresh: Node, step: Step) -> None:
     code, outcome = fresh.rig.crash(f"{step.value}:error-after", "switched", fresh.stack())
     assert (code, outcome["phase"]) == (1, "reverted")
@@ -169,7 +177,7 @@ def test_killed_while_the_monolith_comes_back_the_next_call_finishes_it(fresh: N
     assert fresh.rows(fresh.monolith)["event:9"] == "written while it was watched"
 
 
-@pytest.mark.parametrize("action", ["kill", "kill-after", "error-after"])
+@pytest.mark.parametrize("action", ["kill-after", "error-after"])
 def test_interrupted_while_rows_are_carried_back_nothing_is_lost(fresh: Node, action: str) -> None:
     rig, stack = fresh.rig, fresh.stack()
     rig.settle(stack)
@@ -261,7 +269,7 @@ def test_told_not_to_it_takes_the_place_and_leaves_the_rows(fresh: Node) -> None
     outcome = rig.run("switched", stack, adopt="no", deadman_seconds=0.0)
     assert outcome["phase"] == "confirmed", outcome.get("error")
     assert outcome["adoption"] is None
-    assert not fresh.taken.exists()
+    assert "event:status" not in fresh.rows_if_any(fresh.taken)
     # Asked again without that, the same stack still has something to do.
     outcome = rig.run("switched", stack, deadman_seconds=0.0)
     assert outcome["changed"]
@@ -298,7 +306,7 @@ def test_once_the_monolith_gave_its_tables_up_it_does_not_come_back(tmp_path: Pa
         rig.stop()
 
 
-@pytest.mark.parametrize("step", ["finalize-backup:kill-after", "hand-over:kill", "hand-over:kill-after"])
+@pytest.mark.parametrize("step", ["finalize-backup:kill-after", "hand-over:kill-after"])
 def test_killed_while_it_is_finalized_the_next_call_finishes_it(tmp_path: Path, step: str) -> None:
     rig = Rig(tmp_path / "rig")
     node = Node(rig)

@@ -85,8 +85,9 @@ def test_from_the_monolith_to_our_own_release(start_fleet: Callable[..., Fleet],
     assert fleet.cli(node, "hive-version")["version"] == "2.2.6"
     assert fleet.cli(node, "hive-status")["status"] == "active"
 
-    # Ours has a database of its own; the monolith's rows stay where they are.
-    fleet.good("rollout", hive_stack=stack(OURS))
+    # Ours would open another file than the monolith's, and begin empty: that is no accident only when it is said.
+    assert "hive-db-path" in fleet.bad("rollout", hive_stack=stack(OURS)).text
+    fleet.good("rollout", hive_stack=stack(OURS), hive_adopt="no")
     health = fleet.cli(node, "hive-health")
     assert (health["status"], health["version"]) == ("ok", OURS)
     assert members(database) == [("02aa", "admin")]

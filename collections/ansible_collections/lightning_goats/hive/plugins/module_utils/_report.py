@@ -152,6 +152,7 @@ def node_report(facts: Facts, node: str) -> Json:
         "backup": ((switch or {}).get("backup") or {}).get("id")
         if isinstance((switch or {}).get("backup"), dict)
         else None,
+        "adoption": (switch or {}).get("adoption"),
         "notes": notes(observed, switch or {}, entries(facts, node), before, after),
         "journal_head": last.get("journal_head") or (observed.get("journal") or {}).get("head", ""),
         "timeline": timeline(entries(facts, node)),

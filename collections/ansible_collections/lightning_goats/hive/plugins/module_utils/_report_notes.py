@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _report_adoption
+
 Json = dict[str, Any]
 
 
@@ -25,7 +27,8 @@ def notes(
         journal: the entries that the run caused on the node.
         before, after: the stacks; after is None when it is not known.
     """
-    found = [*_waited(switch), *_journaled(journal), *(str(remark) for remark in switch.get("remarks") or [])]
+    remarks = [str(remark) for remark in switch.get("remarks") or []]
+    found = [*_waited(switch), *_journaled(journal), *_report_adoption.told(switch.get("adoption")), *remarks]
     return [*dict.fromkeys(found), *orphans(observed, before, after)]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _report_adoption
 from ansible_collections.lightning_goats.hive.plugins.module_utils._report import Json, stack_words
 from ansible_collections.lightning_goats.hive.plugins.module_utils._report_restore import restore_command, restore_text
 
@@ -101,6 +102,8 @@ def _switch(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]:
     downtime: Json = result.get("downtime_ms") or {}
     if downtime and phase != "confirmed":
         text += "; away: " + ", ".join(f"{plugin} {ms:.0f} ms" for plugin, ms in downtime.items())
+    if phase != "confirmed" or result.get("downtime_ms"):
+        text += _report_adoption.short(result.get("adoption"))
     restarts = result.get("lightningd_restarts") or 0
     if restarts:
         text += f"; lightningd restarted {restarts} times"
