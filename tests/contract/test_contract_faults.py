@@ -30,6 +30,11 @@ def functions(path: Path) -> frozenset[str]:
     return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
 
 
+def place(file: str) -> Path:
+    """Where a test file is: under tests/, or with the plugin that it tests."""
+    return next((ROOT / "plugins_src").glob(f"*/tests/{file}"), ROOT / "tests" / file)
+
+
 def rows(text: str) -> list[list[str]]:
     """The cells of every row of every table, without the heads."""
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
@@ -41,9 +46,7 @@ def missing(text: str) -> list[str]:
     wrong = [f"{row[0]}: {len(row)} cells, not 4" for row in rows(text) if len(row) != 4]
     wrong += [f"{row[0]}: no test is named" for row in rows(text) if not NAMED.search(row[-1])]
     named = NAMED.findall(text)
-    return wrong + [
-        f"{file}::{name} does not exist" for file, name in named if name not in functions(ROOT / "tests" / file)
-    ]
+    return wrong + [f"{file}::{name} does not exist" for file, name in named if name not in functions(place(file))]
 
 
 def test_every_fault_is_proven_by_a_test_that_exists() -> None:

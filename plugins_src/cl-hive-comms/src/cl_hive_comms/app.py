@@ -90,7 +90,7 @@ class Comms(Application):
     def _settle_payments(self) -> None:
         """Count the spend anew after a restore, and learn what became of payments that were left open."""
         try:
-            if self.restore.recount_due:
+            if self.restore.recount_open:
                 self.spending.recount()
             self.spending.resolve()
         except UnavailableError as error:  # at lightningd's start, or when it is busy: the next round tries again

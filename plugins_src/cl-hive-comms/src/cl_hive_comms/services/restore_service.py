@@ -102,8 +102,13 @@ class RestoreService:
 
     @property
     def recount_due(self) -> bool:
-        """Whether the spend must be counted anew."""
-        return self._restored is not None and (self._state.get_json(_RECOUNTED) or {}).get("key") != self._restored.key
+        """Whether the spend was not counted anew yet: nothing may be paid."""
+        return self._restored is not None and not self._record()
+
+    @property
+    def recount_open(self) -> bool:
+        """Whether it is to be counted (once more): what was under way at the restore may have arrived since."""
+        return self._restored is not None and not self._record().get("final", False)
 
     def check_spend(self) -> None:
         """Refuse to pay while it is not known what was paid.
@@ -118,23 +123,32 @@ class RestoreService:
                 f"try again in a minute{reason}"
             )
 
-    def recounted(self, found: int, sats: int) -> None:
+    def recounted(self, found: int, sats: int, *, final: bool) -> None:
         """The spend is complete again; part of the transaction that wrote it.
 
         Args:
             found: payments that the restored data did not know.
             sats: what they come to.
+            final: nothing from before the restore can be under way any more.
         """
         assert self._restored is not None
+        before = self._record()
         self._state.set_json(
-            _RECOUNTED, {"key": self._restored.key, "at": self._now(), "payments": found, "sats": sats}
+            _RECOUNTED,
+            {
+                "key": self._restored.key,
+                "at": self._now(),
+                "payments": before.get("payments", 0) + found,
+                "sats": before.get("sats", 0) + sats,
+                "final": final,
+            },
         )
 
     def summary(self) -> dict[str, Any] | None:
         """For the status: {set, restored_at, envelopes_refused_until, recount{state, payments, sats, error}}."""
         if self._restored is None:
             return None
-        done = {} if self.recount_due else self._state.get_json(_RECOUNTED)
+        done = self._record()
         waiting = "failing" if self.recount_error else "waiting"
         return {
             "set": self._restored.set_id,
@@ -161,6 +175,11 @@ class RestoreService:
             Check("spend recount", not failing, f"nothing is paid: {self.recount_error}" if failing else ""),
             Check("restore time", not self.from_the_future, future if self.from_the_future else ""),
         )
+
+    def _record(self) -> dict[str, Any]:
+        """What was written down about the recount after this very restore; empty when nothing was."""
+        stored: dict[str, Any] = self._state.get_json(_RECOUNTED) or {}
+        return stored if self._restored is not None and stored.get("key") == self._restored.key else {}
 
 
 def _shown(when: int) -> str:

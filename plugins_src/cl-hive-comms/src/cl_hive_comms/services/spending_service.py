@@ -84,10 +84,11 @@ class SpendingService:
         self._options = options
         self._node = node
         self._now = now
-        self._clock = clock
+        self.clock = clock
         self._lock = threading.Lock()
         self._sending: set[tuple[str, int]] = set()
         self._missing_since: dict[tuple[str, int], float] = {}
+        self._counted_at: float | None = None
 
     # -- limits -------------------------------------------------------------------------------------------------------
 
@@ -330,14 +331,23 @@ class SpendingService:
 
     def _missing_for(self, key: tuple[str, int]) -> float:
         # Not at once: a `pay` between two attempts has no part under way, and it goes on though its caller died.
-        return self._clock() - self._missing_since.setdefault(key, self._clock())
+        return self.clock() - self._missing_since.setdefault(key, self.clock())
 
     def recount(self) -> None:
         """After a restore: write back in what lightningd paid for advisors and the restored data does not know.
 
+        Twice: at once, and again when no `pay` from before the restore can be at work any more. One that was between
+        two attempts at the first time has no part that lightningd could list.
+
         Raises:
             UnavailableError: lightningd does not answer; nothing is changed.
         """
+        first = self._restore.recount_due
+        if first or self._counted_at is None:
+            self._counted_at = self.clock()
+        final = self.clock() - self._counted_at >= _GIVE_UP_SECONDS
+        if not first and not final:
+            return
         try:
             sent = sent_by_label(self._node)
         except UnavailableError as error:
@@ -348,7 +358,7 @@ class SpendingService:
             for spend in missing:
                 self._spending.save(spend)
                 self._write_receipt("recount", spend, "paid after the backup was made")
-            self._restore.recounted(len(missing), sum(spend.counted_sats for spend in missing))
+            self._restore.recounted(len(missing), sum(spend.counted_sats for spend in missing), final=final)
         self._restore.recount_error = ""
         _LOG.info("counted the spend anew after a restore: %d payments were missing", len(missing))
 
