@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import time
 from pathlib import Path
@@ -43,7 +42,8 @@ def read(node: Node) -> dict[str, Any]:
 
 def attempted(node: Node) -> None:
     """Write down that a backup is begun, so that one that dies is not begun again at once."""
-    _write(node, {**read(node), "attempt": round(time.time(), 3)})
+    state = {**read(node), "attempt": round(time.time(), 3)}
+    write_atomic(node.state_dir / FILE, canonical(state), node.keeper)
 
 
 def succeeded(node: Node, made: dict[str, Any], metrics_dir: str) -> list[str]:
@@ -63,8 +63,7 @@ def succeeded(node: Node, made: dict[str, Any], metrics_dir: str) -> list[str]:
 
 def failed(node: Node, error: HiveError, reason: str, metrics_dir: str) -> None:
     """Write down why no set was made, as far as the disk still takes it."""
-    with contextlib.suppress(HiveError):
-        _keep(node, {**read(node), "failure": _failure(error.code, error.message, reason)}, metrics_dir)
+    _keep(node, {**read(node), "failure": _failure(error.code, error.message, reason)}, metrics_dir)
 
 
 def failing(state: dict[str, Any]) -> dict[str, Any] | None:
@@ -80,27 +79,22 @@ def _failure(code: str, message: str, reason: str) -> dict[str, Any]:
 
 
 def _keep(node: Node, state: dict[str, Any], metrics_dir: str) -> list[str]:
-    _write(node, state)
+    """Write the state and the metrics; return what could not be written. A set that nobody hears of is still a set."""
     text = exposition(node.name, figures(node, state)).encode()
-    places = [(node.state_dir / "metrics", METRICS)]
+    places = [(node.state_dir, FILE, canonical(state), 0o600), (node.state_dir / "metrics", METRICS, text, 0o644)]
     if metrics_dir:
-        places.append((Path(metrics_dir), f"hive_backup_{re.sub(r'[^A-Za-z0-9_.-]', '-', node.name)}.prom"))
-    written = [_expose(node, folder, name, text) for folder, name in places]
-    return [remark for remark in written if remark]
+        name = f"hive_backup_{re.sub(r'[^A-Za-z0-9_.-]', '-', node.name)}.prom"
+        places.append((Path(metrics_dir), name, text, 0o644))
+    return [remark for remark in (_put(node, *place) for place in places) if remark]
 
 
-def _expose(node: Node, folder: Path, name: str, text: bytes) -> str:
+def _put(node: Node, folder: Path, name: str, content: bytes, mode: int) -> str:
     try:
         make_dir(folder, node.keeper, 0o755)
-        write_atomic(folder / name, text, node.keeper, 0o644)
+        write_atomic(folder / name, content, node.keeper, mode)
     except HiveError as error:
-        # A set that nobody hears of is still a set.
-        return f"its metrics are not written: {error.message}"
+        return f"monitoring does not hear of it: {error.message}"
     return ""
-
-
-def _write(node: Node, state: dict[str, Any]) -> None:
-    write_atomic(node.state_dir / FILE, canonical(state), node.keeper)
 
 
 def figures(node: Node, state: dict[str, Any]) -> list[float]:
