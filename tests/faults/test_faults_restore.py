@@ -9,15 +9,20 @@ from typing import Any
 
 import pytest
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.backups import BackupRequest, take_backup
-from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.errors import HiveError
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.files import read_bytes
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.guard import look
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.observe import list_backups
-from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.restore import RestoreRequest, restore
-from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.steps import Step
-from faults.rig import NAME, TIMEOUTS, Rig
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.steps import RESTORE_STEPS, Step
+from faults.restoring import backup, call, database, mark, marks, phrase_of
+from faults.rig import NAME, Rig
 
 Stack = list[dict[str, Any]]
-KILLED = [Step.BACKUP, Step.ARM, Step.STOP, Step.DATA, Step.START, Step.VERIFY, Step.CONFIRM]
+KILLED = [
+    *((step, "kill-after") for step in RESTORE_STEPS if step not in (Step.GUARD, Step.DISARM, Step.UNLOCK)),
+    (Step.DATA, "kill"),
+]
+# The way back of a restore that had exchanged the files already.
+UNDOING = [(Step.REVERT_DATA, "kill"), (Step.REVERT_DATA, "kill-after"), (Step.REVERT_START, "kill-after")]
 
 
 @pytest.fixture
@@ -30,42 +35,9 @@ def stack(shared_rig: Rig) -> Stack:
     return wanted
 
 
-def database(rig: Rig) -> Path:
-    return rig.node.network_dir / "hive_fixture.db"
-
-
 def starts(rig: Rig) -> int:
     with sqlite3.connect(f"{database(rig).as_uri()}?mode=ro", uri=True) as connection:
         return int(connection.execute("SELECT count(*) FROM fixture_starts").fetchone()[0])
-
-
-def mark(rig: Rig, text: str) -> None:
-    """Write a row that tells which data is there."""
-    connection = sqlite3.connect(database(rig))
-    with connection:
-        connection.execute("INSERT INTO fixture_starts VALUES (?, 0)", (text,))
-    connection.close()
-
-
-def marks(rig: Rig) -> set[str]:
-    with sqlite3.connect(f"{database(rig).as_uri()}?mode=ro", uri=True) as connection:
-        return {str(row[0]) for row in connection.execute("SELECT version FROM fixture_starts WHERE at = 0")}
-
-
-def backup(rig: Rig) -> str:
-    return str(take_backup(rig.node, look(rig.machine, 10.0), BackupRequest("test", 20))["id"])
-
-
-def call(rig: Rig, set_id: str, apply: bool, phrase: str = "") -> dict[str, Any]:
-    request = rig.request("restored", deadman_seconds=0.0, check_mode=not apply, timeouts=TIMEOUTS, backup_keep=20)
-    try:
-        return restore(rig.node, RestoreRequest(set_id, apply, phrase, request))
-    except HiveError as error:
-        return {**error.data, "error": error.message, "code": error.code}
-
-
-def phrase_of(rig: Rig, set_id: str) -> str:
-    return f"restore {set_id} on {rig.node.name} and lose what came after"
 
 
 def test_a_dry_run_lists_the_loss_and_changes_nothing(shared_rig: Rig, stack: Stack) -> None:
@@ -107,19 +79,47 @@ def test_an_older_set_than_the_last_restore_is_fenced_though_nothing_seems_lost(
     assert any("older than the change of the databases" in reason for reason in outcome["fence"])
 
 
-@pytest.mark.parametrize("step", KILLED, ids=lambda step: step.value)
-def test_killed_at_a_step_the_next_call_leaves_whole_data(shared_rig: Rig, stack: Stack, step: Step) -> None:
+@pytest.mark.parametrize(("step", "action"), KILLED, ids=lambda part: getattr(part, "value", part))
+def test_killed_at_a_step_the_next_call_leaves_whole_data(
+    shared_rig: Rig, stack: Stack, step: Step, action: str
+) -> None:
     rig = shared_rig
     set_id = backup(rig)
-    mark(rig, f"after {step.value}")
+    mark(rig, f"after {step.value} {action}")
+    note = database(rig).with_name("hive_fixture.db.restored")
+    before = read_bytes(note)
     code, _ = rig.crash(
-        f"{step.value}:kill-after", "restored", set_id=set_id, phrase=phrase_of(rig, set_id), deadman_seconds=0.0
+        f"{step.value}:{action}", "restored", set_id=set_id, phrase=phrase_of(rig, set_id), deadman_seconds=0.0
     )
     assert code == -signal.SIGKILL, "the failpoint was not reached"
     outcome = rig.run("reverted")
     assert outcome["phase"] == "reverted", outcome.get("error")
     rig.assert_runs(stack)
-    assert f"after {step.value}" in marks(rig), "undone means the data of before"
+    assert f"after {step.value} {action}" in marks(rig), "undone means the data of before"
+    assert read_bytes(note) == before, "and not the note of this restore"
+    assert not list(rig.node.network_dir.glob(".*hive-restore")), "no copy of anything is left beside it"
+
+
+@pytest.mark.parametrize(("step", "action"), UNDOING, ids=lambda part: getattr(part, "value", part))
+def test_killed_while_it_is_undone_the_next_call_ends_it(
+    shared_rig: Rig, stack: Stack, step: Step, action: str
+) -> None:
+    rig = shared_rig
+    set_id = backup(rig)
+    mark(rig, f"before {step.value} {action}")
+    phrase = phrase_of(rig, set_id)
+    code, _ = rig.crash("verify:kill", "restored", set_id=set_id, phrase=phrase, deadman_seconds=0.0)
+    assert code == -signal.SIGKILL
+    rig.end_deadman()
+    code, _ = rig.crash(f"{step.value}:{action}", "reverted")
+    assert code == -signal.SIGKILL, "the failpoint was not reached"
+    if step is Step.REVERT_START:
+        # The first plugin runs on its data again: what it writes from now on must not be lost to the second attempt.
+        mark(rig, "written meanwhile")
+    assert rig.run("reverted")["phase"] == "reverted"
+    rig.assert_runs(stack)
+    assert f"before {step.value} {action}" in marks(rig)
+    assert step is not Step.REVERT_START or "written meanwhile" in marks(rig)
 
 
 def test_failed_after_the_exchange_the_old_data_comes_back_by_itself(shared_rig: Rig, stack: Stack) -> None:

@@ -124,7 +124,7 @@ class Restore(Switch):
                 unstage(self.node, aside)
             raise self._undo(error, manifests) from error
         session.record.note("restored", {**_written_down(plan), "aside": aside})
-        facts["aside"] = str(aside_dir(self.node, aside))
+        facts["aside"], facts["notes"] = str(aside_dir(self.node, aside)), list(plan.notes)
         facts["follows"] = follows(plan, float(note["restored_at"]))
         return {**self._confirm("engine"), **facts}
 
@@ -136,9 +136,7 @@ class Restore(Switch):
             guard.disk()
             self._guard_room(plan)
         with session.record.step(Step.BACKUP) as outcome:
-            wanted = BackupRequest(f"before restore of {plan.chosen.id}", max(2, self.request.backup_keep + 1))
-            self.backup = take_backup(self.node, seen, wanted)
-            outcome["id"] = self.backup["id"]
+            outcome["id"] = self._back_up(plan, seen)
         with session.record.step(Step.COPY):
             stage(self.node, aside, plan.swaps)
         Forward(self.machine, self.request, session).arm()
@@ -158,6 +156,18 @@ class Restore(Switch):
         with session.record.step(Step.VERIFY):
             session.lightningd.prove_same()
             session.proof.stack(seen.stack, manifests, strict=False)
+
+    def _back_up(self, plan: Plan, seen: Look) -> str:
+        """Take a set of what is there now; where a database is past reading, what is put aside has to do."""
+        wanted = BackupRequest(f"before restore of {plan.chosen.id}", max(2, self.request.backup_keep + 1))
+        try:
+            self.backup = take_backup(self.node, seen, wanted)
+        except HiveError as error:
+            if error.code != "bad-database":
+                raise
+            plan.notes.append(f"no backup set could be made of what is there now: {error.message}")
+            return ""
+        return str(self.backup["id"])
 
     def _guard_room(self, plan: Plan) -> None:
         """Refuse when the new files do not fit beside the old ones, where lightningd needs its room too."""

@@ -186,7 +186,7 @@ class Plan:
             "database": str(part.database),
             "there": there,
             "schema": {
-                "now": user_version(part.database, owner),
+                "now": self._schema_now(part.database),
                 "then": schema,
                 "after": max(schema, int(slot.manifest["schema_version"])),
             },
@@ -198,6 +198,13 @@ class Plan:
             else None,
         }
         return part
+
+    def _schema_now(self, database: Path) -> int | None:
+        try:
+            return user_version(database, self.node.owner)
+        except HiveError:
+            # It cannot even be opened, which is why it is to be replaced.
+            return None
 
     def _keys(self, part: Part) -> dict[str, dict[str, str]]:
         """Take key files along, without which the data cannot be opened; return by fingerprint what would change."""
