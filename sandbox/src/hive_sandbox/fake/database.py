@@ -25,6 +25,7 @@ CREATE TABLE peers (node_id TEXT PRIMARY KEY, address TEXT);
 CREATE TABLE outputs (txid TEXT, outnum INTEGER, document TEXT, PRIMARY KEY (txid, outnum));
 CREATE TABLE channels (channel_id TEXT PRIMARY KEY, document TEXT);
 CREATE TABLE invoices (id INTEGER PRIMARY KEY, payment_hash TEXT UNIQUE, label TEXT UNIQUE, document TEXT);
+CREATE TABLE offers (id INTEGER PRIMARY KEY, document TEXT);
 CREATE TABLE payments (id INTEGER PRIMARY KEY, payment_hash TEXT, document TEXT);
 CREATE TABLE forwards (id INTEGER PRIMARY KEY, document TEXT);
 """

@@ -9,7 +9,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import bolt11, onion
+from . import bolt11, bolt12, onion
 from .channel import Htlc
 from .errors import INVOICE_LABEL_EXISTS, INVOICE_PREIMAGE_EXISTS, RpcError
 
@@ -81,18 +81,44 @@ class Invoices:
             "_preimage": key,
             "_secret": invoice.payment_secret,
         }
-        with self.node.database.transaction() as connection:
-            index = connection.execute(
-                "INSERT INTO invoices (payment_hash, label, document) VALUES (?, ?, ?)",
-                (payment_hash, label, json.dumps(document)),
-            ).lastrowid
         return {
             "payment_hash": payment_hash,
             "expires_at": invoice.expires_at,
             "bolt11": text,
             "payment_secret": invoice.payment_secret,
-            "created_index": index,
+            "created_index": self._insert(document),
         }
+
+    def make_for_offer(self, offer: bolt12.Offer, amount_msat: int, payer_id: str, note: str | None) -> bolt12.Invoice:
+        """Make the invoice that somebody asked for by an offer of this node."""
+        key, secret = secrets.token_hex(32), secrets.token_hex(32)
+        payment_hash = hashlib.sha256(bytes.fromhex(key)).hexdigest()
+        made = bolt12.make_invoice(
+            self.node.keys, offer, payer_id, note, amount_msat, (payment_hash, secret), int(time.time())
+        )
+        document: dict[str, Any] = {
+            "label": f"{offer.offer_id}-{payer_id}-{payment_hash[:8]}",
+            "bolt12": made.text,
+            "local_offer_id": offer.offer_id,
+            "payment_hash": payment_hash,
+            "amount_msat": amount_msat,
+            "status": "unpaid",
+            "description": offer.description,
+            "expires_at": made.expires_at,
+            "_preimage": key,
+            "_secret": secret,
+        }
+        if note is not None:
+            document["invreq_payer_note"] = note
+        self._insert(document)
+        return made
+
+    def _insert(self, document: dict[str, Any]) -> int | None:
+        with self.node.database.transaction() as connection:
+            return connection.execute(
+                "INSERT INTO invoices (payment_hash, label, document) VALUES (?, ?, ?)",
+                (document["payment_hash"], document["label"], json.dumps(document)),
+            ).lastrowid
 
     def delete(self, label: str) -> None:
         """Forget an invoice."""

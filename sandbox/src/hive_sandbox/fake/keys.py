@@ -108,6 +108,10 @@ class NodeKeys:
         """Return 65 bytes: a signature of a 32-byte digest and the recovery id."""
         return self._node.sign_recoverable(digest, hasher=None)
 
+    def sign_schnorr(self, digest: bytes) -> bytes:
+        """Return the 64 bytes of a BIP 340 signature of a 32-byte digest."""
+        return self._node.sign_schnorr(digest)
+
     def make_secret(self, info: bytes) -> bytes:
         """Return the secret that makesecret gives for `info`."""
         return hkdf(self._derived, info)

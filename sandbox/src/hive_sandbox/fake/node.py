@@ -24,6 +24,7 @@ from .htlcs import Htlcs
 from .invoices import Invoices
 from .keys import NodeKeys
 from .log import LogBook
+from .offers import Offers
 from .options import OptionTable
 from .payments import Payments
 from .peers import Peers
@@ -66,6 +67,7 @@ class Node:
         self.htlcs = Htlcs(self)
         self.wallet = Wallet(self)
         self.invoices = Invoices(self)
+        self.offers = Offers(self)
         self.payments = Payments(self)
         self.datastore = Datastore(self)
         self.stopping = False

@@ -1,6 +1,6 @@
 """The commands of the RPC socket, by subject."""
 
-from . import channels, control, datastore, graceful, payments, peers, plugins, sandbox, secrets
+from . import channels, control, datastore, graceful, offers, payments, peers, plugins, sandbox, secrets
 from .registry import CommandTable
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "control",
     "datastore",
     "graceful",
+    "offers",
     "payments",
     "peers",
     "plugins",

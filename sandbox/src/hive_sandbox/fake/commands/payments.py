@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import bolt11
+from .. import bolt11, bolt12
 from ..errors import (
     INVALID_PARAMS,
     INVOICE_EXPIRED_WAIT,
@@ -100,9 +100,9 @@ async def listinvoices(node: Node, request: Request) -> Result:
         row
         for row in node.invoices.listed()
         if args["label"] in (None, row["label"])
-        and args["invstring"] in (None, row["bolt11"])
+        and args["invstring"] in (None, row.get("bolt11"), row.get("bolt12"))
         and args["payment_hash"] in (None, row["payment_hash"])
-        and args["offer_id"] is None
+        and args["offer_id"] in (None, row.get("local_offer_id"))
     ]
     return {"invoices": indexed(rows, args)}
 
@@ -165,33 +165,6 @@ async def waitanyinvoice(node: Node, request: Request) -> Result:
     return found or {}
 
 
-@command("decode", Param("string", string))
-async def decode(node: Node, request: Request) -> Result:
-    """Explain a BOLT 11 invoice."""
-    del node
-    try:
-        found = bolt11.decode(request.args["string"])
-    except ValueError as error:
-        raise bad_param("string", str(error)) from None
-    result: Result = {
-        "type": "bolt11 invoice",
-        "currency": found.currency,
-        "created_at": found.created_at,
-        "expiry": found.expiry,
-        "payee": found.payee,
-        "amount_msat": found.amount_msat,
-        "description": found.description,
-        "description_hash": found.description_hash,
-        "min_final_cltv_expiry": found.min_final_cltv,
-        "payment_secret": found.payment_secret,
-        "features": found.features,
-        "payment_hash": found.payment_hash,
-        "signature": found.signature,
-        "valid": True,
-    }
-    return {name: value for name, value in result.items() if value is not None}
-
-
 _PAY_PARAMS = (
     Param("bolt11", string),
     Param("amount_msat", msat, None),
@@ -252,7 +225,9 @@ async def xpay(node: Node, request: Request) -> Result:
 async def _pay(node: Node, text: str, amount_msat: int | None, label: str | None) -> Result:
     by_xpay = node.options.value("xpay-handle-pay")
     try:
-        wanted = bolt11.decode(text)
+        wanted: bolt11.Invoice | bolt12.Invoice
+        of_offer = text.lower().startswith("lni1")
+        wanted = bolt12.read_invoice(text) if of_offer else bolt11.decode(text)
     except ValueError as error:
         what = "bolt11 invoice" if by_xpay else "bolt11"
         raise RpcError(INVALID_PARAMS, f"Invalid {what}: {error}") from None
@@ -263,7 +238,7 @@ async def _pay(node: Node, text: str, amount_msat: int | None, label: str | None
         raise RpcError(INVALID_PARAMS, "amount_msat required" if by_xpay else "amount_msat parameter required")
     if wanted.expires_at < time.time():
         raise RpcError(PAY_INVOICE_EXPIRED, "Invoice expired")
-    about: Result = {"payment_hash": wanted.payment_hash, "bolt11": text}
+    about: Result = {"payment_hash": wanted.payment_hash, "bolt12" if of_offer else "bolt11": text}
     if label is not None:
         about["label"] = label
     return await node.payments.pay(wanted.payee, amount, wanted.payment_secret, about, wanted.min_final_cltv)
@@ -364,6 +339,7 @@ async def listpays(node: Node, request: Request) -> Result:
         complete = record["status"] == "complete"
         row = {
             "bolt11": record.get("bolt11"),
+            "bolt12": record.get("bolt12"),
             "destination": record["destination"],
             "payment_hash": record["payment_hash"],
             "label": record.get("label"),
@@ -385,5 +361,6 @@ def _chosen(node: Node, request: Request) -> list[Result]:
     return [
         record
         for record in node.payments.records(args["payment_hash"])
-        if args["bolt11"] in (None, record.get("bolt11")) and args["status"] in (None, record["status"])
+        if args["bolt11"] in (None, record.get("bolt11"), record.get("bolt12"))
+        and args["status"] in (None, record["status"])
     ]
