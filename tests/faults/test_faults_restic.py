@@ -325,7 +325,7 @@ def test_old_snapshots_go_and_the_last_whole_one_never(vault: Vault) -> None:
     vault.repository.forget([doomed[0]["id"]])
     assert vault.names() == [SECOND]
     # Newer, and not what its tags say: the policy would keep it and nothing else.
-    vault.plant(FIRST, ["hive", "node=alpha", "set=torn", "files=9", "bytes=9"])
+    vault.plant(FIRST, ["hive", "hive-set", "node=alpha", "set=torn", "files=9", "bytes=9"])
     kept, doomed = vault.repository.thin_out(last_one)
     assert ([tag(item, "set") for item in kept], doomed) == ([SECOND, "torn"], [])
     assert tag(vault.newest(), "set") == SECOND

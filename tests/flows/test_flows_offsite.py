@@ -13,6 +13,7 @@ import pyrage
 import pytest
 from flows.flow_fleet import Fleet, Shelf
 
+CHANNELS = "emergency.recover.newest.age"
 PASSWORD, SECRET = "Zwei-Dinge-sind-unendlich", "Das-Universum-und-die-Dummheit"
 
 
@@ -46,7 +47,7 @@ def backups(fleet: Fleet) -> Path:
 
 def sets(fleet: Fleet) -> list[str]:
     """The sets on the node; nothing unfinished may be among them."""
-    names = sorted(path.name for path in backups(fleet).iterdir())
+    names = sorted(path.name for path in backups(fleet).iterdir() if path.is_dir())
     assert not [name for name in names if name.startswith(".")]
     return names
 
@@ -61,10 +62,11 @@ def copies(fleet: Fleet) -> list[str]:
     """The sets that have a copy; nothing unfinished or clear may lie beside them."""
     folder = fleet.root / "copies/alpha"
     names = sorted(path.name for path in folder.iterdir() if path.name != ".lock")
-    kinds = {name.partition(".")[2] for name in names}
-    assert kinds <= {"tar.age", "json"}, names
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
-    return sorted({name.partition(".")[0] for name in names})
+    found = [name.removesuffix(".tar.age") for name in names if name.endswith(".tar.age")]
+    others = {CHANNELS, CHANNELS.replace("age", "json"), *(f"{name}.json" for name in found)}
+    assert set(names) - {f"{name}.tar.age" for name in found} == others
+    return found
 
 
 def copy_of(fleet: Fleet, name: str) -> Path:
@@ -83,6 +85,11 @@ def test_a_set_comes_back_byte_for_byte(node: Fleet) -> None:
     name = taken(node)
     before = contents(backups(node) / name)
     assert copies(node) == [name]
+    # The newest channel backup lies beside the sets, and only whoever has the identity can say that it is that.
+    identity = pyrage.x25519.Identity.from_str((node.root / "keys/age.txt").read_text(encoding="utf-8").split()[-1])
+    kept = (node.root / "copies/alpha" / CHANNELS).read_bytes()
+    own = (node.sandbox / "alpha/lightning/regtest/emergency.recover").read_bytes()
+    assert pyrage.decrypt(kept, [identity]) == own
     text = copy_of(node, name).read_bytes()
     assert text.startswith(b"age-encryption.org/v1")
     assert b"SQLite format 3" not in text
@@ -155,6 +162,7 @@ def test_restic_keeps_and_gives_back_and_no_secret_is_said(node: Fleet, tmp_path
     node.more_environment = {}
     assert f"backup set {name} brought back from restic" in texts[1]
     assert contents(backups(node) / name) == whole
+    assert len(list((tmp_path / "vault/snapshots").iterdir())) == 2, "the set, and the channel backup"
     for text in (*texts, (tmp_path / "log").read_text(encoding="utf-8")):
         assert PASSWORD not in text
         assert SECRET not in text

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         variables = task_vars or {}
         _, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
         folder = _copies.Folder(project_path(variables, args["copies_dir"]), str(args["node"].get("name") or ""))
-        result.update(changed=False, set=None, copy=None, removed=[], remark="")
+        result.update(changed=False, set=None, copy=None, channels="", removed=[], remark="")
         try:
             if args["state"] == "fetched":
                 result.update(self._fetch(folder, args, variables))
@@ -85,7 +84,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         if not recipients:
             return remark(NO_RECIPIENTS)
         _copies.recipients_of(recipients)
-        found = self._call(args, variables).get("set")
+        told = self._call(args, variables)
+        found, channels = told.get("set"), told.get("channels")
         if found is None:
             return remark(f"there is no verified backup set on {folder.node} to copy")
         before = [copy.name for copy in folder.copies()]
@@ -97,17 +97,25 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             copy = self._sound(folder, found["id"], recipients)
             made = copy is None
             if copy is None:
-                with folder.workroom() as room, self._archive(args, variables, found, room) as (chunks, promised):
+                with folder.workroom() as room:
+                    chunks, promised = self._archive(args, variables, found, room)
                     copy = folder.make(room, found, chunks, promised, recipients)
+            kept = False
+            if channels is not None and folder.channels(recipients) != channels["sha256"]:
+                kept = True
+                with folder.workroom() as room:
+                    chunks, promised = self._channels(args, variables, channels, room)
+                    folder.keep_channels(room, chunks, promised, recipients)
             removed = folder.thin_out(int(args["keep"]))
         after = [copy.name for copy in folder.copies()]
         size = f"{copy.note['bytes'] / 2**10:.0f} KiB"
-        told = f"encrypted copy of backup set {copy.name}, {size}, in {copy.path}"
+        words = f"encrypted copy of backup set {copy.name}, {size}, in {copy.path}"
         return {
-            "msg": told if made else f"backup set {copy.name} has its copy in {copy.path}",
-            "changed": made or bool(removed),
+            "msg": words if made else f"backup set {copy.name} has its copy in {copy.path}",
+            "changed": made or kept or bool(removed),
             "set": found,
             "copy": _copies.describe(copy),
+            "channels": str(folder.path / _copies.CHANNELS) if channels is not None else "",
             "removed": removed,
             "diff": {
                 "before": "".join(f"{name}\n" for name in before),
@@ -123,19 +131,26 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             return None
         return copy
 
-    @contextmanager
-    def _archive(self, args: Json, variables: Json, found: Json, room: Path) -> Iterator[tuple[Iterator[bytes], str]]:
+    def _archive(self, args: Json, variables: Json, found: Json, room: Path) -> tuple[Iterator[bytes], str]:
         """The set as an archive, and what it hashes to where that is known beforehand."""
         if self._here:
-            yield tar_of(Path(found["path"])), ""
-            return
-        self._make_tmp_path()
-        pinned = {**args, "set": found["id"]}
-        packed = self._call(pinned, variables, pack_into=self._connection._shell.tmpdir)["packed"]
-        # It is clear until it is encrypted, so it lies where only we can look, and not longer than that.
+            return tar_of(Path(found["path"])), ""
+        return self._brought({**args, "set": found["id"]}, variables, "set", room)
+
+    def _channels(self, args: Json, variables: Json, channels: Json, room: Path) -> tuple[Iterator[bytes], str]:
+        """The same for the channel backup that the node's backups keep."""
+        if self._here:
+            return _copies.chunks_of(Path(channels["path"])), ""
+        return self._brought(args, variables, "channels", room)
+
+    def _brought(self, args: Json, variables: Json, what: str, room: Path) -> tuple[Iterator[bytes], str]:
+        """What the node packs for us. It is clear until it is encrypted, so it lies where only we can look."""
+        if not self._connection._shell.tmpdir:
+            self._make_tmp_path()
+        packed = self._call(args, variables, pack_into=self._connection._shell.tmpdir, pack=what)["packed"]
         clear = room / "clear"
         self._connection.fetch_file(packed["path"], str(clear))
-        yield _copies.chunks_of(clear), packed["sha256"]
+        return _copies.chunks_of(clear), packed["sha256"]
 
     def _fetch(self, folder: _copies.Folder, args: Json, variables: Json) -> Json:
         path = project_path(variables, args["file"])
@@ -161,8 +176,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         """Bring the opened archive to the node, unless it is there, and return where it is."""
         if self._here:
             return str(clear)
-        self._make_tmp_path()
         shell = self._connection._shell
+        if not shell.tmpdir:
+            self._make_tmp_path()
         target = str(shell.join_path(shell.tmpdir, "hive-set-incoming.tar"))
         self._transfer_file(str(clear), target)
         self._fixup_perms2((shell.tmpdir, target), execute=False)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.backup_lightningd import NEWEST
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.errors import HiveError
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.files import (
     Owner,
@@ -30,6 +31,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.files
 Json = dict[str, Any]
 
 SUFFIX = ".tar.age"
+CHANNELS = f"{NEWEST}.age"
 PARTIAL = ".partial-"
 CHUNK = 1 << 20
 
@@ -57,7 +59,7 @@ class Copy:
             if self.path.stat().st_size != int(self.note["bytes"]):
                 return False
             return bool(_sum(self.path) == self.note["sha256"])
-        except OSError:
+        except (OSError, KeyError):
             return False
 
 
@@ -293,8 +295,26 @@ class Folder:
         Raises:
             HiveError: it cannot be read or written, or is not what was promised.
         """
+        note = {"set": facts["id"], "created_at": facts["created_at"]}
+        return Copy(*self._encrypt(room, str(facts["id"]) + SUFFIX, note, source, promised, recipients))
+
+    def channels(self, recipients: Sequence[str]) -> str:
+        """What the channel backup that has a sound copy for these keys hashes to, "" when there is none."""
+        path = self.path / CHANNELS
+        copy = Copy(path, note_beside(path))
+        if copy.note.get("recipients") != sorted(recipients) or not copy.sound():
+            return ""
+        return str(copy.note.get("archive_sha256"))
+
+    def keep_channels(self, room: Path, source: Iterable[bytes], promised: str, recipients: Sequence[str]) -> Path:
+        """Encrypt a channel backup in place of the one before; arguments and errors as of `make`."""
+        return self._encrypt(room, CHANNELS, {}, source, promised, recipients)[0]
+
+    def _encrypt(
+        self, room: Path, name: str, about: Json, source: Iterable[bytes], promised: str, recipients: Sequence[str]
+    ) -> tuple[Path, Json]:
         age, keys = _age(), recipients_of(recipients)
-        partial, reading = room / "copy", Reading(source)
+        partial, reading = room / f"{name}.new", Reading(source)
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0) as file:
             writing = Writing(file)
             try:
@@ -309,36 +329,32 @@ class Folder:
                     raise cause from error
                 raise HiveError(f"age could not encrypt the copy ({cause}); run again", "no-age") from error
         if promised and reading.sha256 != promised:
-            raise HiveError(
-                f"backup set {facts['id']} of {self.node} was damaged on its way to the controller; run again",
-                "set-damaged",
-            )
+            raise HiveError(f"what {self.node} sent was damaged on its way to the controller; run again", "set-damaged")
         note = {
+            **about,
             "schema": 1,
-            "set": facts["id"],
             "node": self.node,
-            "created_at": facts["created_at"],
             "copied_at": round(time.time(), 3),
             "bytes": writing.size,
             "sha256": writing.sha256,
             "archive_sha256": reading.sha256,
             "recipients": sorted(recipients),
         }
-        target = self.path / f"{facts['id']}{SUFFIX}"
-        written = room / "note"
+        target = self.path / name
+        written = room / f"{name}.note"
         written.write_bytes(canonical(note) + b"\n")
         written.chmod(0o600)
         partial.replace(target)
-        written.replace(self.path / f"{facts['id']}.json")
+        written.replace(_note_path(target))
         sync_dir(self.path)
-        return Copy(target, note)
+        return target, note
 
     def thin_out(self, keep: int) -> list[str]:
         """Remove the oldest copies beyond `keep`, and return their names; one that is sound always stays."""
         doomed = removable(self.copies(), keep, Copy.sound)
         for copy in doomed:
             # The note first: a file without one counts for nothing.
-            copy.path.with_name(f"{copy.name}.json").unlink()
+            _note_path(copy.path).unlink()
             copy.path.unlink(missing_ok=True)
         return [copy.name for copy in doomed]
 
@@ -388,9 +404,13 @@ def open_copy(path: Path, identity: Path, target: Path) -> None:
             ) from error
 
 
+def _note_path(copy: Path) -> Path:
+    return copy.with_name(copy.name.removesuffix(".age").removesuffix(".tar") + ".json")
+
+
 def note_beside(path: Path) -> Json:
     """What the note beside a copy says, {} when it has none."""
-    note = read_json(path.with_name(path.name.removesuffix(SUFFIX) + ".json"))
+    note = read_json(_note_path(path))
     return note if isinstance(note, dict) else {}
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Callable
 
 from ._copies_tar import damaged, tar_of, unpack
+from ._engine.backup_lightningd import NEWEST
 from ._engine.backup_list import MANIFEST, SET_NAME, backup_of, list_backups
 from ._engine.backups import is_whole, verify_set
 from ._engine.errors import HiveError
-from ._engine.files import disk_error, make_dir, remove_tree, sync_dir
+from ._engine.files import disk_error, make_dir, read_bytes, remove_tree, sync_dir
 from ._engine.journal import Journal
 from ._engine.lock import engine_lock
 from ._engine.node import Node
@@ -56,20 +58,37 @@ def facts_of(node: Node, item: Json) -> Json:
     }
 
 
+def channel_backup(node: Node) -> Json | None:
+    """What the backups keep of lightningd's channel backup: where, and what it hashes to; None when they keep none."""
+    path = node.backups_dir / NEWEST
+    content = read_bytes(path)
+    if content is None:
+        return None
+    return {"path": str(path), "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+
 def pack(node: Node, name: str, into: Path) -> Json:
     """Write a set as one archive that the login user can fetch, and say where it is and what it hashes to."""
-    for old in into.parent.glob(f"*/{PACKED}*.tar"):
+    for old in into.parent.glob(f"*/{PACKED}*"):
         if time.time() - old.stat().st_mtime > STALE_SECONDS:
             old.unlink()
-    path = into / f"{PACKED}{name}.tar"
+    return _hand_out(into / f"{PACKED}{name}.tar", tar_of(node.backups_dir / name))
+
+
+def pack_channels(node: Node, into: Path) -> Json:
+    """The same for the channel backup; empty when there is none any more."""
+    return _hand_out(into / f"{PACKED}channels", [read_bytes(node.backups_dir / NEWEST) or b""])
+
+
+def _hand_out(path: Path, chunks: Iterable[bytes]) -> Json:
     digest, size = hashlib.sha256(), 0
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(handle, "wb") as file:
             if os.geteuid() == 0:
-                home = into.stat()
+                home = path.parent.stat()
                 os.fchown(handle, home.st_uid, home.st_gid)
-            for chunk in tar_of(node.backups_dir / name):
+            for chunk in chunks:
                 digest.update(chunk)
                 size += len(chunk)
                 file.write(chunk)

@@ -13,6 +13,8 @@ from ._engine.errors import HiveError
 Json = dict[str, Any]
 
 TAG = "hive"
+# Of a set, and of the newest channel backup.
+SET_TAG, CHANNELS_TAG = "hive-set", "hive-channels"
 # What may stand in an environment file: restic's own and those of the places that it can write to.
 ENVIRONMENT = re.compile(r"(AWS|RESTIC)_[A-Z0-9_]+|(HTTPS?|NO)_PROXY")
 SUBSET = re.compile(r"[1-9]\d*/[1-9]\d*|(100|\d{1,2})(\.\d+)?%|[1-9]\d*[KMGT]?")
@@ -192,6 +194,7 @@ def tags_of(node: str, node_id: str, manifest: Mapping[str, Any]) -> list[str]:
     files = manifest["files"]
     return [
         TAG,
+        SET_TAG,
         f"node={node}",
         *([f"node-id={node_id}"] if node_id else []),
         f"set={manifest['id']}",

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ._engine.backup_lightningd import NEWEST
 from ._engine.commands import execute
 from ._engine.errors import HiveError
 from ._engine.files import make_dir
 from ._engine.node import Node
 from ._restic import (
+    CHANNELS_TAG,
+    SET_TAG,
     TAG,
     Policy,
     check_place,
@@ -149,8 +152,8 @@ class Repository:
         return [json.loads(line) for line in self._run(["--json", *arguments], cwd).splitlines() if line.strip()]
 
     def snapshots(self) -> list[Json]:
-        """All of this node, oldest first; makes the repository when there is none and that is wanted."""
-        arguments = ["snapshots", "--host", self._node.name, "--tag", f"{TAG},node={self._node.name}"]
+        """The sets of this node, oldest first; makes the repository when there is none and that is wanted."""
+        arguments = ["snapshots", "--host", self._node.name, "--tag", f"{SET_TAG},node={self._node.name}"]
         try:
             found = self._json(arguments)
         except HiveError as error:
@@ -176,7 +179,7 @@ class Repository:
         Raises:
             HiveError: there is none, it is not ours, or not whole.
         """
-        found = self._json(["snapshots", "--tag", TAG, snapshot])
+        found = self._json(["snapshots", "--tag", SET_TAG, snapshot])
         known = [item for item in (found[0] if found else None) or [] if str(item["id"]).startswith(snapshot)]
         if len(known) != 1 or not self.whole(known[0]):
             raise refusal("no-snapshot", snapshot)
@@ -204,6 +207,24 @@ class Repository:
             raise refusal("restic-incomplete")
         return made
 
+    def copy_channels(self, sha256: str, dry_run: bool) -> bool:
+        """Keep the newest channel backup and no other; whether the repository did not have it.
+
+        The older ones go with the next set that is forgotten.
+        """
+        tags = f"{TAG},{CHANNELS_TAG},node={self._node.name}"
+        found = self._json(["snapshots", "--host", self._node.name, "--tag", tags])
+        snapshots = (found[0] if found else None) or []
+        if any(tag(item, "sha256") == sha256 for item in snapshots):
+            return False
+        if not dry_run:
+            arguments = ["backup", "--quiet", "--host", self._node.name, "--tag", f"{tags},sha256={sha256}", NEWEST]
+            self._json(arguments, self._node.backups_dir)
+            older = [str(item["id"]) for item in snapshots]
+            if older:
+                self._run(["forget", *older])
+        return True
+
     def check(self, subset: str) -> None:
         """Check the repository's structure, and read a part of its data back.
 
@@ -217,7 +238,7 @@ class Repository:
 
         The last whole one is never given up.
         """
-        scope = ["--host", self._node.name, "--tag", f"{TAG},node={self._node.name}", "--group-by", "host"]
+        scope = ["--host", self._node.name, "--tag", f"{SET_TAG},node={self._node.name}", "--group-by", "host"]
         found = self._json(["forget", "--dry-run", *scope, *policy.arguments()])
         groups = (found[0] if found else None) or []
         keep = [item for group in groups for item in group.get("keep") or []]

@@ -11,6 +11,8 @@ description:
   - The node needs neither a tool nor root for it. The set is encrypted with age on the controller, for O(recipients).
   - A set that has a sound copy is not copied again. The last sound copy is never removed.
   - A set that comes back is verified whole, file by file, before it appears among the node's sets.
+  - The newest channel backup of lightningd that the node's backups keep is copied beside the sets, the newest and no
+    other. Nothing here ever brings it back.
 author:
   - Lightning Goats (@lightning-goats)
 extends_documentation_fragment:
@@ -54,6 +56,11 @@ options:
     description: Directory on the node for the archive of the set. The action plugin sets it; do not set it.
     type: path
     default: ""
+  pack:
+    description: What is written there. The action plugin sets it; do not set it.
+    type: str
+    choices: [set, channels]
+    default: set
   incoming:
     description: The opened archive on the node. The action plugin sets it after the transfer; do not set it.
     type: path
@@ -102,6 +109,11 @@ copy:
   description: The copy on the controller, with set, path and bytes. Null when there is none.
   returned: success
   type: dict
+channels:
+  description: Where the newest channel backup of lightningd lies, encrypted, on the controller; empty when the node's
+    backups keep none.
+  returned: success
+  type: str
 removed:
   description: Sets whose copies were removed because there are newer ones.
   returned: success
@@ -116,10 +128,12 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.lightning_goats.hive.plugins.module_utils._copies_node import (
+    channel_backup,
     chosen_set,
     facts_of,
     from_archive,
     pack,
+    pack_channels,
     present_whole,
     take_in,
 )
@@ -136,6 +150,7 @@ OPTIONS: dict[str, Any] = {
     "keep": {"type": "int", "default": 10},
     "file": {"type": "path", "default": ""},
     "pack_into": {"type": "path", "default": ""},
+    "pack": {"type": "str", "choices": ["set", "channels"], "default": "set"},
     "incoming": {"type": "path", "default": ""},
 }
 
@@ -150,8 +165,9 @@ def work(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         return {"changed": False, "set": None, "packed": None}
     packed = None
     if parameters["pack_into"] and not check_mode:
-        packed = pack(node, found["id"], Path(parameters["pack_into"]))
-    return {"changed": False, "set": facts_of(node, found), "packed": packed}
+        into = Path(parameters["pack_into"])
+        packed = pack(node, found["id"], into) if parameters["pack"] == "set" else pack_channels(node, into)
+    return {"changed": False, "set": facts_of(node, found), "channels": channel_backup(node), "packed": packed}
 
 
 def _fetched(node: Node, parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:

@@ -11,6 +11,8 @@ description:
   - Everything leaves the node encrypted. Without restic or without the password file nothing is copied, and it fails.
   - A set that the repository has whole is not copied again. The last whole snapshot of a node is never forgotten.
   - A set that comes back is verified whole, file by file, before it appears among the node's sets.
+  - The newest channel backup of lightningd that the node's backups keep has a snapshot of its own, the newest and no
+    other. Nothing here ever brings it back.
   - The password is read from a file by restic itself; other secrets reach only restic's own environment.
 author:
   - Lightning Goats (@lightning-goats)
@@ -140,6 +142,7 @@ restic_rc:
 from typing import Any
 
 from ansible_collections.lightning_goats.hive.plugins.module_utils._copies_node import (
+    channel_backup,
     chosen_set,
     facts_of,
     present_whole,
@@ -214,11 +217,13 @@ def _copy(node: Node, repository: Repository, parameters: Json, check_mode: bool
     made, snapshot = there is None, str(there["id"]) if there else ""
     if made and not check_mode:
         snapshot = repository.copy(chosen["id"], verify_set(node.backups_dir / chosen["id"]))
+    channels = channel_backup(node)
+    newer = bool(channels and snapshot) and repository.copy_channels(str((channels or {})["sha256"]), check_mode)
     after = [*before, *([chosen["id"]] if made else [])]
     words = "would be copied to" if made and check_mode else "copied to" if made else "is in"
     return {
         "msg": f"backup set {chosen['id']} {words} the restic repository",
-        "changed": made,
+        "changed": made or newer,
         "set": facts_of(node, chosen),
         "snapshot": snapshot,
         "sets": after,

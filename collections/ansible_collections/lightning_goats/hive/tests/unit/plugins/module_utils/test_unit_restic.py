@@ -158,7 +158,7 @@ def test_the_last_whole_snapshot_is_never_forgotten(kept: str, removed: str, who
 def test_a_snapshot_is_whole_when_all_that_its_tags_promise_is_listed() -> None:
     manifest = {"id": "S", "files": {"p/db": {"bytes": 5}, "hive.conf": {"bytes": 2}}}
     made = {"tags": _restic.tags_of("alpha", "02ab", manifest)}
-    assert {"hive", "node=alpha", "node-id=02ab", "set=S", "files=2", "bytes=7"} == set(made["tags"])
+    assert {"hive", "hive-set", "node=alpha", "node-id=02ab", "set=S", "files=2", "bytes=7"} == set(made["tags"])
     listed: list[dict[str, Any]] = [
         {"type": "dir", "path": "/S"},
         {"type": "file", "path": "/S/manifest.json", "size": 99},
