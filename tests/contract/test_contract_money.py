@@ -96,9 +96,13 @@ def test_a_rescue_fails_again() -> None:
     assert not found
 
 
-# Who may name these files at all: two read the counter of lightningd's commits, the others refuse them.
+# Who may name these files at all: one reads the seed and the channel backup (below), some read the counter of
+# lightningd's commits, the others refuse them.
+READER = "_engine/backup_lightningd.py"
 NAMERS = {
+    READER,
     "_engine/backups.py",
+    "_engine/restore_plan.py",
     "_engine/restore.py",
     "_engine/aside.py",
     "_manifest.py",
@@ -114,6 +118,63 @@ def test_only_these_rooms_know_the_names() -> None:
         if not line.lstrip().startswith("#") and not any(str(path).endswith(f"/{known}") for known in NAMERS)
     }
     assert strangers == set()
+
+
+def _reader() -> ast.Module:
+    path = next(path for path in tracked(".py") if str(path).endswith(f"/{READER}"))
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _calls(tree: ast.AST) -> list[ast.Call]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def test_the_one_reader_opens_what_holds_funds_for_reading_only() -> None:
+    """It opens in one place, without any flag that writes; everything else it calls takes content, not such a file."""
+    opened = [call for call in _calls(_reader()) if ast.unparse(call.func) in ("os.open", "open", "io.open")]
+    assert [ast.unparse(call.func) for call in opened] == ["os.open"]
+    flags = set(re.findall(r"O_[A-Z]+", ast.unparse(opened[0].args[1])))
+    assert flags == {"O_RDONLY", "O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK"}
+    assert [ast.unparse(call) for call in _calls(_reader()) if ast.unparse(call.func) == "os.fdopen"] == [
+        "os.fdopen(handle, 'rb')"
+    ]
+
+
+def test_the_one_reader_writes_nothing_but_its_own_copy_beside_the_sets() -> None:
+    """Whatever it calls that could change a file is `write_atomic`, and only to our directory of backups."""
+    tree = _reader()
+    called = {ast.unparse(call.func).rpartition(".")[2] for call in _calls(tree)}
+    assert not called & {
+        *("unlink", "rename", "replace", "write_text", "write_bytes", "rmtree", "remove", "truncate", "chmod", "utime"),
+        *("copy", "copy2", "copyfile", "move", "symlink_to", "link_to", "hardlink_to", "remove_tree", "ftruncate"),
+        *("write", "pwrite", "sendfile", "run", "Popen", "connect", "touch", "mkdir"),
+    }
+    targets = [ast.unparse(call.args[0]) for call in _calls(tree) if ast.unparse(call.func) == "write_atomic"]
+    assert targets == ["node.backups_dir / NEWEST"]
+
+
+def test_the_seed_leaves_its_reader_only_as_a_fingerprint() -> None:
+    """Of the seed's content nothing is returned but what a keyed hash makes of it."""
+    tree = _reader()
+    users = [
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and any(isinstance(n, ast.Name) and n.id == "SEED" for n in ast.walk(node))
+    ]
+    assert users == ["seed_fingerprint"]
+    function = next(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == users[0])
+    returned = [ast.unparse(node) for node in ast.walk(function) if isinstance(node, ast.Return)]
+    assert returned == ["return None if found is None else hmac.new(LABEL, found[0], hashlib.sha256).hexdigest()"]
+
+
+def test_what_restores_does_not_know_the_kept_channel_backup() -> None:
+    """It is kept to be carried off the node, and never put back by us: nothing of the engine asks for it by name."""
+    askers = {
+        path.name
+        for path in tracked(".py")
+        if "/_engine/" in str(path) and re.search(r"\bNEWEST\b", path.read_text(encoding="utf-8"))
+    }
+    assert askers == {Path(READER).name}
 
 
 def test_no_guide_touches_what_holds_funds() -> None:

@@ -6,12 +6,12 @@ newest and no other, for copies off the node; nothing here, and nobody else of o
 
 from __future__ import annotations
 
+import calendar
 import hashlib
 import hmac
 import os
 import stat
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +95,9 @@ def newest_change(channels: list[dict[str, Any]]) -> float | None:
 
 
 def _unix(stamp: str) -> float | None:
-    """Return the unix time of lightningd's `2026-11-28T13:30:23.000Z`, as Python 3.9 reads it."""
+    """Return the unix time of lightningd's `2026-11-28T13:30:23.000Z`; None for anything else."""
     try:
-        return datetime.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc).timestamp()
+        return float(calendar.timegm(time.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S")))
     except ValueError:
         return None
 
