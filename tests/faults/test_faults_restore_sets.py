@@ -347,7 +347,7 @@ def test_with_its_keys_it_is_fenced_and_two_nodes_in_one_is_what_it_says(
     rig = shared_rig
     own = backup(rig)
     set_id = carry(other, rig)
-    wanted = {"restore_as": rig.node.name, "identity": True}
+    wanted: dict[str, Any] = {"restore_as": rig.node.name, "identity": True}
     refused = call(rig, set_id, apply=True, **wanted)
     assert refused["code"] == "fenced"
     assert "two nodes would speak as one" in refused["error"]

@@ -174,20 +174,28 @@ def put_back(node: Node, name: str) -> None:
         return
     databases = [path for path in files if path.with_name(path.name + COMPANIONS[0]) in files]
     belonging = {path.with_name(path.name + suffix) for path in databases for suffix in COMPANIONS}
+    # What is back may have been written to since. The rest goes first: on a full disk its room is what is needed.
+    pending = [path for path in databases if not _is_back(path, files[path])]
+    for path in pending:
+        displace(path)
     for path in [path for path in files if path not in belonging and path not in databases]:
         _return(files[path], path, node)
-    for path in databases:
-        mark = folder / f".back-{files[path].name}"
-        if mark.exists() or (files[path].exists() and path.exists() and path.samefile(files[path])):
-            # It is back, and whoever runs on it may have written since.
-            continue
-        displace(path)
+    for path in pending:
         for companion in [path.with_name(path.name + suffix) for suffix in COMPANIONS]:
             _return(files[companion], companion, node)
         _return(files[path], path, node)
-        if not (path.exists() and path.samefile(files[path])):
-            write_atomic(mark, b"", node.keeper)
+        if not _is_back(path, files[path]):
+            write_atomic(_mark(files[path]), b"", node.keeper)
     _clear_fresh(files)
+
+
+def _mark(kept: Path) -> Path:
+    return kept.with_name(f".back-{kept.name}")
+
+
+def _is_back(path: Path, kept: Path) -> bool:
+    """Whether a database stands in its place again: the very file that was put aside, or a copy that was finished."""
+    return _mark(kept).exists() or (kept.exists() and path.exists() and path.samefile(kept))
 
 
 def _return(kept: Path, path: Path, node: Node) -> None:
