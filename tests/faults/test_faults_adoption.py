@@ -14,6 +14,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.adopt
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.errors import HiveError
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.finalize import FinalizeRequest, finalize
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.steps import Step
+from ansible_collections.lightning_goats.hive.plugins.module_utils._purge import purge
 from faults.rig import FIXTURES, TIMEOUTS, Rig
 
 TAKER, HEIR = "hive-fixture-taker", "hive-fixture-heir"
@@ -262,6 +263,13 @@ def test_rows_that_lie_elsewhere_or_have_no_room_are_refused(fresh: Node) -> Non
     assert {"step": "adopt", "plugin": TAKER} in planned["steps"]
     assert fresh.works()
     assert not fresh.taken.exists()
+
+
+def test_what_a_monolith_of_the_operator_works_with_is_not_purged(fresh: Node) -> None:
+    with pytest.raises(HiveError, match=r"hive-monolith.py of rig works with this data") as refused:
+        purge(fresh.rig.node, "any", check_mode=False)
+    assert refused.value.code == "in-use"
+    assert fresh.works()
 
 
 def test_told_not_to_it_takes_the_place_and_leaves_the_rows(fresh: Node) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ._engine.aside import COMPANIONS, FORBIDDEN
 from ._engine.backups import verify_set
+from ._engine.database_places import PLUGINS
 from ._engine.errors import HiveError
 from ._engine.files import sync_dir
 from ._engine.guard import look
@@ -41,6 +42,15 @@ def purge(node: Node, set_id: str, check_mode: bool) -> Json:
             raise HiveError(
                 f"{node.name} still runs hive plugins or has an open switch; run playbooks/uninstall.yml to its "
                 "end first",
+                "in-use",
+            )
+        options = {option for _, option in PLUGINS.values()}
+        users = {str(config.get("plugin")) for name, config in seen.configs.items() if name in options}
+        for path in sorted(users & set(seen.listed)):
+            # The monolith of the operator's own configuration, whose place ours had taken: it runs on this very data.
+            raise HiveError(
+                f"{path} of {node.name} works with this data; stop it and take it out of lightningd's configuration "
+                "first",
                 "in-use",
             )
         manifest = verify_set(node.backups_dir / set_id)

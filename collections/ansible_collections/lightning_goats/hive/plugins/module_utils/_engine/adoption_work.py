@@ -78,12 +78,13 @@ def ask(machine: Machine, slot: Slot, flag: str, told: dict[str, Any], seconds: 
 
 
 def short(report: Report) -> Report:
-    """Return what the journal keeps of a plugin's report."""
+    """Return what the journal keeps of a plugin's report; what stays in its file has no digest and is not told."""
     return {
         "source": report.get("source", {}),
         "tables": {
-            name: {**{key: int(facts.get(key, 0)) for key in COUNTS}, "digest": str(facts.get("digest", ""))}
+            name: {**{key: int(facts.get(key, 0)) for key in COUNTS}, "digest": str(facts["digest"])}
             for name, facts in report.get("tables", {}).items()
+            if facts.get("digest")
         },
         "identity": report.get("identity", {"action": "none", "pubkey": ""}),
         "quarantine": list(report.get("quarantine", []))[:SHOWN],

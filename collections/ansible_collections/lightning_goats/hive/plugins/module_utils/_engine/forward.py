@@ -69,7 +69,9 @@ class Forward:
             wanted = BackupRequest(
                 reason=f"before {self.session.txn.data['kind']} {self.session.txn.id}", keep=self.request.backup_keep
             )
-            recent = recent_backup(self.node, seen, self.request.backup_max_age_seconds)
+            # Where rows are to move, the set is also what they are first taken from: the rows of this moment.
+            age = 0.0 if adoption.between else self.request.backup_max_age_seconds
+            recent = recent_backup(self.node, seen, age)
             self.backup = recent or take_backup(self.node, seen, wanted)
             outcome.update(id=self.backup["id"], reused=self.backup["reused"])
         with self.record.step(Step.PRUNE) as outcome:
