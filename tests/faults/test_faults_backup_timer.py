@@ -113,7 +113,7 @@ def metrics(path: Path) -> dict[str, float]:
 
 def gauges(rig: Rig) -> dict[str, float]:
     found = metrics(rig.node.state_dir / "metrics" / backup_state.METRICS)
-    return {name.partition("{")[0].removeprefix("hive_backup_"): value for name, value in found.items()}
+    return {name.partition("{")[0].removeprefix("lightning_hive_backup_"): value for name, value in found.items()}
 
 
 # Death

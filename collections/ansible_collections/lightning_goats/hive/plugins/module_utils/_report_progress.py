@@ -126,7 +126,8 @@ def _backup(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]:
         return [Line(node, f"backup set {made['id']} is recent enough")]
     sound = "every database read back and sound" if made.get("verified") else "A DATABASE IN IT IS NOT SOUND"
     mood = CHANGED if made.get("verified") else BAD
-    return [Line(node, f"backup set {made['id']}, {size} in {made.get('duration_ms', 0):.0f} ms, {sound}", mood)]
+    line = Line(node, f"backup set {made['id']}, {size} in {made.get('duration_ms', 0):.0f} ms, {sound}", mood)
+    return [line, *(Line("", str(remark), BAD) for remark in made.get("remarks") or [])]
 
 
 def _copy(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]:

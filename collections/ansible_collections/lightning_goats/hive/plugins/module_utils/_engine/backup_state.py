@@ -15,21 +15,16 @@ from .node import Node
 
 FILE = "backup.json"
 METRICS = "hive_backup.prom"
+PREFIX = "lightning_hive_backup_"
 # name, what it says; the value comes from `figures`.
 GAUGES = (
-    (
-        "hive_backup_last_success_timestamp_seconds",
-        "Unix time of the newest verified backup set, 0 for none.",
-    ),
-    ("hive_backup_last_success_bytes", "Size of the newest verified backup set."),
-    ("hive_backup_last_success_duration_seconds", "How long the last backup that succeeded took."),
-    ("hive_backup_sets", "Backup sets on the node."),
-    ("hive_backup_verified_sets", "Backup sets on the node that were verified when they were made."),
-    ("hive_backup_last_failure_timestamp_seconds", "Unix time of the last backup that failed, 0 when none has."),
-    (
-        "hive_backup_channel_backup_timestamp_seconds",
-        "Unix time of lightningd's own channel backup, 0 for none.",
-    ),
+    ("last_success_timestamp_seconds", "Unix time of the newest verified backup set, 0 for none."),
+    ("last_success_bytes", "Size of the newest verified backup set."),
+    ("last_success_duration_seconds", "How long the last backup that succeeded took."),
+    ("sets", "Backup sets on the node."),
+    ("verified_sets", "Backup sets on the node that were verified when they were made."),
+    ("last_failure_timestamp_seconds", "Unix time of the last backup that failed, 0 when none has."),
+    ("channel_backup_timestamp_seconds", "Unix time of lightningd's own channel backup, 0 for none."),
 )
 
 
@@ -57,13 +52,14 @@ def succeeded(node: Node, made: dict[str, Any], metrics_dir: str) -> list[str]:
         state["success"] = {**{key: made[key] for key in keys}, "at": made["created_at"]}
     else:
         why = made["remarks"][0] if made["remarks"] else "a database in it is damaged"
-        state["failure"] = _failure("unsound-set", f"backup set {made['id']} is not sound: {why}", "")
+        unsound = HiveError(f"backup set {made['id']} is not sound: {why}; see docs/runbooks/backup.md", "unsound-set")
+        state["failure"] = _failure(unsound, "")
     return _keep(node, state, metrics_dir)
 
 
 def failed(node: Node, error: HiveError, reason: str, metrics_dir: str) -> None:
     """Write down why no set was made, as far as the disk still takes it."""
-    _keep(node, {**read(node), "failure": _failure(error.code, error.message, reason)}, metrics_dir)
+    _keep(node, {**read(node), "failure": _failure(error, reason)}, metrics_dir)
 
 
 def failing(state: dict[str, Any]) -> dict[str, Any] | None:
@@ -74,8 +70,8 @@ def failing(state: dict[str, Any]) -> dict[str, Any] | None:
     return dict(failure)
 
 
-def _failure(code: str, message: str, reason: str) -> dict[str, Any]:
-    return {"at": round(time.time(), 3), "code": code, "message": message[:300], "reason": reason}
+def _failure(error: HiveError, reason: str) -> dict[str, Any]:
+    return {"at": round(time.time(), 3), "code": error.code, "message": error.message[:300], "reason": reason}
 
 
 def _keep(node: Node, state: dict[str, Any], metrics_dir: str) -> list[str]:
@@ -117,7 +113,8 @@ def figures(node: Node, state: dict[str, Any]) -> list[float]:
 def exposition(name: str, values: list[float]) -> str:
     """Return gauges as Prometheus reads them: times, not ages, so that they are true whenever they are read."""
     label = name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return "".join(
-        f'# HELP {gauge} {words}\n# TYPE {gauge} gauge\n{gauge}{{node="{label}"}} {value:.15g}\n'
-        for (gauge, words), value in zip(GAUGES, values)
-    )
+    lines = []
+    for (gauge, words), value in zip(GAUGES, values):
+        name = PREFIX + gauge
+        lines.append(f'# HELP {name} {words}\n# TYPE {name} gauge\n{name}{{node="{label}"}} {value:.15g}\n')
+    return "".join(lines)

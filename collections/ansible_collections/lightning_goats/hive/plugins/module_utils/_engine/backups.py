@@ -171,7 +171,7 @@ def _fill(node: Node, seen: Look, partial: Path, request: BackupRequest) -> dict
         write_atomic(partial / "hive.conf", include, owner)
     write_atomic(partial / "stack.json", canonical(seal(seen.stack)), owner)
     failpoint(Part.READ_BACK)
-    files, facts = _read_back(partial, targets)
+    files, facts = read_back(partial, targets)
     for name, found in facts.items():
         found.update(key_files=sorted(keys[name]), barrier=captured["barrier"])
     sound = all(item["check"] == "ok" for item in facts.values())
@@ -232,7 +232,7 @@ def _artifact(slot: Slot) -> dict[str, Any]:
     return {"version": slot.version, "digest": slot.digest, "tree_digest": slot.tree_digest, **facts}
 
 
-def _read_back(
+def read_back(
     partial: Path, targets: dict[str, tuple[Path, Path]]
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
     """Return what every file of a set is, and what every database in it holds, read from the copies."""

@@ -90,7 +90,7 @@ class TestState:
         text = exposition('al"pha\\\n', [float(number) for number in range(len(GAUGES))])
         lines = [line for line in text.splitlines() if not line.startswith("#")]
         assert len(lines) == len(GAUGES)
-        assert lines[0] == 'hive_backup_last_success_timestamp_seconds{node="al\\"pha\\\\\\n"} 0'
+        assert lines[0] == 'lightning_hive_backup_last_success_timestamp_seconds{node="al\\"pha\\\\\\n"} 0'
         assert text.endswith("\n")
 
     def test_times_keep_their_milliseconds(self) -> None:
