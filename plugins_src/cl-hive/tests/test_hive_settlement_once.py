@@ -121,13 +121,13 @@ def test_killed_between_pay_and_record(agreed: Network) -> None:
     until(agreed, lambda: settled(agreed), "bravo heard it")
 
 
-def test_killed_before_the_others_were_told(agreed: Network) -> None:
+def test_killed_before_the_others_were_told(agreed: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     alpha = agreed.nodes["alpha"]
 
     def die(_: str) -> bool:
         raise KilledError
 
-    alpha.hive.settlement.after_payments = die  # type: ignore[method-assign]
+    monkeypatch.setattr(alpha.hive.settlement, "after_payments", die)
     with pytest.raises(KilledError):
         alpha.rpc("hive-approve-action")
     restart(alpha)
@@ -274,6 +274,25 @@ def test_after_a_restore_a_settled_period_is_not_paid_again(agreed: Network, tmp
     restart(alpha)
     assert alpha.hive.settlement.summary()["held"] is False, "the same restore is dealt with once"
     assert alpha.rpc("hive-settlement-reconcile")["recognised"] == []
+
+
+@pytest.mark.parametrize(("end", "said"), [("complete", "already paid"), ("pending", "under way")])
+def test_an_older_database_without_a_note_is_not_enough_to_pay_twice(
+    agreed: Network, tmp_path: Path, end: str, said: str
+) -> None:
+    alpha = agreed.nodes["alpha"]
+    copy = backup(agreed, tmp_path)
+    alpha.wallet.ending = end
+    alpha.rpc("hive-approve-action")
+    alpha.wallet.ending = "complete"
+    alpha.stop()
+    shutil.copy(copy, alpha.path)
+    restart(alpha)
+    reply = alpha.rpc("hive-approve-action", action_id=1)
+    (told,) = reply["payments_skipped"] + reply["payments_errors"]
+    assert said in told["reason"]
+    alpha.wallet.finish("complete")
+    assert (paid(agreed), len(agreed.ledger.bills)) == (1, 1)
 
 
 def test_a_payment_of_the_journal_also_stands_in_the_field_s_tables(agreed: Network, tmp_path: Path) -> None:

@@ -2,20 +2,21 @@
 
 Before money leaves, the journal holds the invoice. Until a payment is known to have failed there is never a second
 invoice for the same period, payer and receiver, and lightningd pays one invoice once. So whatever dies in between,
-asking again either finds the payment or makes it: never both.
+asking again either finds the payment or makes it: never both. And before anything is paid, lightningd is asked for the
+payments it made under the same labels: it knows them also when somebody put an older database in place by hand.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hive_kit.errors import BusyError, UnavailableError
 
 from cl_hive.protocol.settlement_plan import Line
-from cl_hive.services.wallet import Wallet, WalletError
+from cl_hive.services.wallet import Payment, Wallet, WalletError, outcome
 from cl_hive.storage.settlement_inputs import InputStore
 from cl_hive.storage.settlement_payments import Entry, PaymentStore
 
@@ -68,8 +69,9 @@ class Payer:
             raise BusyError("a settlement is being paid just now; ask again when it has ended")
         try:
             done = Outcome()
+            seen = self._wallet.payments()
             for line in lines:
-                self._line(proposal_id, period, line, done)
+                self._line(proposal_id, period, line, seen, done)
             return done
         finally:
             self._lock.release()
@@ -89,10 +91,10 @@ class Payer:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _line(self, proposal_id: str, period: str, line: Line, done: Outcome) -> None:
+    def _line(self, proposal_id: str, period: str, line: Line, seen: Sequence[Payment], done: Outcome) -> None:
         entry = self._payments.live(period, self._me, line.to_peer_id)
-        if entry is None and (paid := self._payments.paid_by_field(proposal_id, self._me, line.to_peer_id)):
-            self._payments.recognise(period, Line(self._me, line.to_peer_id, paid[0]), paid[1], "field", self._now())
+        if entry is None:
+            self._find(proposal_id, period, line, seen)
             entry = self._payments.live(period, self._me, line.to_peer_id)
         if entry is not None and entry.status == "reserved":
             entry = self.look(entry)
@@ -106,9 +108,26 @@ class Payer:
         if entry is not None:
             self._skip(entry, line, done)
             return
+        label = label_of(period, self._me, line.to_peer_id)
+        if outcome(payment for payment in seen if payment.label == label) == "pending":
+            done.errors.append(
+                {"period": period, **line.document(), "reason": "it is under way in lightningd; ask again"}
+            )
+            return
         fresh = self._reserve(proposal_id, period, line, done)
         if fresh is not None:
             self._send(fresh, done, known=True)
+
+    def _find(self, proposal_id: str, period: str, line: Line, seen: Sequence[Payment]) -> None:
+        """Take over a payment that the journal does not know: lightningd's, by its label, or the monolith's."""
+        label = label_of(period, self._me, line.to_peer_id)
+        for payment in seen:
+            if payment.label == label and payment.status == "complete":
+                made = Line(self._me, line.to_peer_id, (payment.amount_msat or 0) // 1000)
+                self._payments.recognise(period, made, payment.payment_hash, "recognised", self._now())
+                return
+        if paid := self._payments.paid_by_field(proposal_id, self._me, line.to_peer_id):
+            self._payments.recognise(period, Line(self._me, line.to_peer_id, paid[0]), paid[1], "field", self._now())
 
     def _skip(self, entry: Entry, line: Line, done: Outcome) -> None:
         if entry.amount_sats == line.amount_sats:
