@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.adoption_state import adopted_by
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.database_move import move_databases
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.errors import HiveError
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.finalize import FinalizeRequest, finalize
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.steps import Step
@@ -26,7 +27,7 @@ Stack = list[dict[str, Any]]
 class Node:
     """A node with a monolith that its operator's own configuration loads."""
 
-    def __init__(self, rig: Rig) -> None:
+    def __init__(self, rig: Rig, *lines: str) -> None:
         self.rig = rig
         self.script = rig.root / "bin/cl-hive/hive-monolith.py"
         self.script.parent.mkdir(parents=True)
@@ -37,7 +38,7 @@ class Node:
         )
         self.script.chmod(0o755)
         config = rig.lightning_dir / "config"
-        config.write_text(f"{config.read_text()}plugin={self.script}\n")
+        config.write_text("".join([config.read_text(), *(f"{line}\n" for line in (f"plugin={self.script}", *lines))]))
         self.config = config.read_text()
 
     @property
@@ -283,6 +284,30 @@ def test_told_not_to_it_takes_the_place_and_leaves_the_rows(fresh: Node) -> None
     assert outcome["changed"]
     assert fresh.taken_over()
     assert rig.run("switched", stack, deadman_seconds=0.0)["changed"] is False
+
+
+def test_rows_in_somebody_s_home_are_refused_until_they_were_moved(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "rig")
+    place = tmp_path / "home/.lightning/cl_hive.db"
+    place.parent.mkdir(parents=True)
+    node = Node(rig, f"hive-db-path={place}")
+    rig.start()
+    try:
+        node.write(place, "event:1", "old")
+        outcome = rig.run("switched", node.stack())
+        assert (outcome["phase"], outcome["code"]) == ("refused", "adopt-elsewhere")
+        assert "hive_move_databases=rig" in outcome["error"]
+        assert move_databases(rig.node, False, TIMEOUTS)["changed"]
+        assert node.works()
+        assert rig.settle(node.stack())["phase"] == "confirmed"
+        assert node.rows(node.taken)["event:1"] == "old"
+        assert node.taken_over()
+        kept = sorted(rig.node.backups_dir.glob(f"*/{HEIR}/cl_hive.db"))
+        assert TABLE in tables_of(kept[-1]), "the set has what was there before"
+        rig.settle([])
+        assert node.works()
+    finally:
+        rig.stop()
 
 
 def test_once_the_monolith_gave_its_tables_up_it_does_not_come_back(tmp_path: Path) -> None:

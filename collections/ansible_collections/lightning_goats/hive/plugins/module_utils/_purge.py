@@ -46,10 +46,10 @@ def purge(node: Node, set_id: str, check_mode: bool) -> Json:
             )
         options = {option for _, option in PLUGINS.values()}
         users = {str(config.get("plugin")) for name, config in seen.configs.items() if name in options}
-        for path in sorted(users & set(seen.listed)):
+        for user in sorted(users & set(seen.listed)):
             # The monolith of the operator's own configuration, whose place ours had taken: it runs on this very data.
             raise HiveError(
-                f"{path} of {node.name} works with this data; stop it and take it out of lightningd's configuration "
+                f"{user} of {node.name} works with this data; stop it and take it out of lightningd's configuration "
                 "first",
                 "in-use",
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .database_places import PLUGINS
 from .errors import HiveError
 from .guard import Look, Manifests
 from .machine import Machine
@@ -74,9 +75,9 @@ class Place:
         Raises:
             HiveError: they would be lost with the container, or our cl-hive would begin with an empty database.
         """
-        stray = next(
-            (stray for stray in strays_of(self.machine, options_of(self._configs)) if stray.plugin == self.name), None
-        )
+        strays = strays_of(self.machine, options_of(self._configs))
+        option = str(self.manifest["database_option"])
+        stray = next((stray for stray in strays if PLUGINS[stray.plugin][1] == option), None)
         if stray is not None:
             raise HiveError(
                 f"the monolith's database is {stray.inside}, not in the network directory of {self.node.name}; move it "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -93,6 +94,21 @@ def real_path(node: Node, who: Identity | None, value: str, name: str) -> Path:
     if node.runtime == "docker" and inside.is_absolute() and str(path) == str(inside):
         return node.network_dir / name
     return path.resolve()
+
+
+def told_path(node: Node, value: str, name: str) -> Path:
+    """Return the database that an option names; one that was moved is where the link at its old place leads.
+
+    Args:
+        name: of the database in the network directory, which it is when nothing is at the place in somebody's home.
+    """
+    path = node.to_outside(value)
+    if value.startswith("~/"):
+        path = Path(pwd.getpwuid(node.owner.uid).pw_dir) / value[2:]
+    path = path if path.is_absolute() else node.network_dir / path
+    if path.is_symlink() and path.resolve().parent == node.network_dir:
+        return path.resolve()
+    return node.network_dir / name if value.startswith("~/") and not path.is_file() else path
 
 
 def observed(

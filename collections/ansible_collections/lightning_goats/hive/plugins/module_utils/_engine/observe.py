@@ -26,7 +26,7 @@ from .journal import Journal, State
 from .loaders import LOADERS, foreign, sentence
 from .lock import read_lock
 from .machine import Machine
-from .monolith import observed
+from .monolith import observed, told_path
 from .node import Node
 from .options import option_value
 from .probe import ring_file, settings_file
@@ -478,8 +478,7 @@ def database_path(node: Node, manifest: dict[str, Any], options: dict[str, dict[
     """Return where a plugin's database is: where its own option says, else in the network directory."""
     value = options.get(str(manifest.get("database_option", "")), {}).get("value")
     if isinstance(value, str) and value:
-        path = node.to_outside(value)
-        return path if path.is_absolute() else node.network_dir / path
+        return told_path(node, value, str(manifest["database"]))
     return node.network_dir / str(manifest["database"])
 
 
