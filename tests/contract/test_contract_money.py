@@ -198,6 +198,7 @@ SENDERS = {
     "_engine/commands.py",
     "_engine/steps.py",
     "_engine/runtimes_docker.py",
+    "_drill_warden.py",
     "_getmanifest.py",
     "_probe_setup.py",
 }

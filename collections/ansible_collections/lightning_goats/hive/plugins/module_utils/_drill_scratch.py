@@ -23,7 +23,7 @@ from typing import Any
 
 from . import _drill_warden, _unpack
 from ._engine.bundle import source_of
-from ._engine.commands import execute
+from ._engine.commands import end_group, execute
 from ._engine.errors import HiveError
 from ._engine.files import canonical, disk_error, make_dir, read_json, remove_tree, write_atomic
 from ._engine.machine import Machine
@@ -356,7 +356,7 @@ class Scratch:
         warden = self._warden
         if warden is None:
             return ""
-        warden.kill()
+        end_group(warden.pid)
         said = warden.communicate(timeout=STOP_SECONDS)[1].decode("utf-8", "replace").strip().splitlines()
         return said[-1][:300] if said else ""
 
@@ -386,7 +386,7 @@ class Scratch:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 warden.communicate(timeout=STOP_SECONDS)
             if warden.poll() is None:
-                warden.kill()
+                end_group(warden.pid)
                 warden.communicate()
         _remove_container(self.runtime, self.name)
         if marked(self.name):
