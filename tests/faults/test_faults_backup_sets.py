@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _sqlite
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine import backups
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.backup_digest import table_facts
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.backup_lightningd import NEWEST, freshness
@@ -395,7 +396,7 @@ def test_a_key_file_that_is_a_link_is_refused(rig: Rig, tmp_path: Path) -> None:
 def test_a_key_that_changes_meanwhile_is_not_put_beside_the_other_data(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, original = names(rig), backups.capture
+    before, original = names(rig), _sqlite.capture
 
     def rotating(*arguments: Any) -> Any:
         key_file(rig).chmod(0o600)

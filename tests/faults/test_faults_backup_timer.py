@@ -344,14 +344,17 @@ def test_a_directory_that_cannot_be_written_costs_no_set(timed: Rig) -> None:
 
 def test_the_probe_that_is_installed_takes_sets(rig: Rig) -> None:
     forget(rig)
-    wanted = _probe_setup.Wanted(1.0, 600.0, 1 << 20, backup_every=HOUR, backup_keep=3)
+    folder = rig.root / "textfiles"
+    wanted = _probe_setup.Wanted(1.0, 600.0, 1 << 20, HOUR, 3, str(folder))
     assert _probe_setup.install(rig.node, wanted, check_mode=False)["changed"]
     try:
         wait_until(lambda: backup_state.read(rig.node)["success"], 30, "the installed probe has taken a set")
         with engine_lock(rig.node, 10.0):
             assert rig.observe()["backup"]["every"] == HOUR
+        assert list(folder.iterdir()) == [folder / "hive_backup_rig.prom"]
     finally:
         _probe_setup.remove(rig.node, check_mode=False)
+    assert list(folder.iterdir()) == [], "nobody takes yesterday's metrics for today's"
 
 
 @pytest.mark.parametrize("wanted", [{"backup_every": 5.0}, {"metrics_dir": "textfiles"}])

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ._engine import backup_timer, deadman
+from ._engine.backup_state import exposed_as
 from ._engine.bundle import engine_archive
 from ._engine.errors import HiveError
-from ._engine.files import canonical, read_bytes, sync_dir, write_atomic
+from ._engine.files import canonical, read_bytes, read_json, sync_dir, write_atomic
 from ._engine.node import Node
 from ._engine.probe import detached, pid_file, ring_file, settings_file
 from ._engine.probe_ring import last_sample
@@ -174,7 +175,10 @@ def install(node: Node, wanted: Wanted, check_mode: bool) -> dict[str, Any]:
 
 def remove(node: Node, check_mode: bool) -> dict[str, Any]:
     """End the probe and take away everything of it, its samples included."""
-    found = [path for path in _files(node) if path.exists()]
+    # What is told elsewhere would go on being read as if it were of today.
+    elsewhere = str((read_json(settings_file(node)) or {}).get("metrics_dir", ""))
+    mine = [*_files(node), *([exposed_as(node, elsewhere)] if elsewhere else [])]
+    found = [path for path in mine if path.exists()]
     units = [path for path in found if path.parent == UNITS]
     who = detached(node)
     facts = {"changed": bool(found or who), "removed": [str(path) for path in found]}
@@ -187,7 +191,7 @@ def remove(node: Node, check_mode: bool) -> dict[str, Any]:
     if settings.exists():
         settings.unlink()
     _end_detached(node)
-    for path in [path for path in _files(node) if path.exists()]:
+    for path in [path for path in mine if path.exists()]:
         path.unlink()
     if units:
         systemctl("daemon-reload")

@@ -79,9 +79,14 @@ def _keep(node: Node, state: dict[str, Any], metrics_dir: str) -> list[str]:
     text = exposition(node.name, figures(node, state)).encode()
     places = [(node.state_dir, FILE, canonical(state), 0o600), (node.state_dir / "metrics", METRICS, text, 0o644)]
     if metrics_dir:
-        name = f"hive_backup_{re.sub(r'[^A-Za-z0-9_.-]', '-', node.name)}.prom"
-        places.append((Path(metrics_dir), name, text, 0o644))
+        also = exposed_as(node, metrics_dir)
+        places.append((also.parent, also.name, text, 0o644))
     return [remark for remark in (_put(node, *place) for place in places) if remark]
+
+
+def exposed_as(node: Node, metrics_dir: str) -> Path:
+    """Return where a node's metrics are written as well; several nodes may share a machine."""
+    return Path(metrics_dir) / f"hive_backup_{re.sub(r'[^A-Za-z0-9_.-]', '-', node.name)}.prom"
 
 
 def _put(node: Node, folder: Path, name: str, content: bytes, mode: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import time
@@ -92,7 +93,7 @@ def start(node: Node, settings: Settings, settings_file: Path) -> None:
 
 def unit_name(name: str) -> str:
     """Return the name of the unit that takes a set, without the kind; several nodes may share a machine."""
-    return f"{UNIT}-" + "".join(letter if letter.isalnum() or letter in "_.-" else "-" for letter in name)
+    return f"{UNIT}-" + re.sub(r"[^A-Za-z0-9_.-]", "-", name)
 
 
 def command(engine: Path, settings_file: Path) -> list[str]:

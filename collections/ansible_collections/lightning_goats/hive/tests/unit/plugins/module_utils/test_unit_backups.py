@@ -56,7 +56,7 @@ class TestRetention:
                     gone = doomed(found, keep, str(made["id"]), lambda name: name.endswith("v"))
                     left = [item["id"] for item in found if item["id"] not in gone]
                     assert made["id"] in left
-                    assert any(name.endswith("v") for name in left) == ("v" in kinds), (kinds, keep, gone)
+                    assert any(str(name).endswith("v") for name in left) == ("v" in kinds), (kinds, keep, gone)
 
     def test_sets_are_read_only_when_a_verified_one_would_go(self) -> None:
         asked: list[str] = []

@@ -188,6 +188,9 @@ class TestUnits:
         service = next(text for path, text in texts.items() if path.suffix == ".service")
         assert f'ReadWritePaths="{tmp_path}/hive %%h"' in service
         assert "OnUnitActiveSec=30s" in next(text for path, text in texts.items() if path.suffix == ".timer")
+        backup = texts[_probe_setup.UNITS / "hive-backup-alpha.service"]
+        assert f'engine.pyz backup --node "{tmp_path}/hive %%h/probe.json"\n' in backup
+        assert "ReadWritePaths" not in backup, "databases may lie anywhere, and reading one writes beside it"
 
     @pytest.mark.parametrize("bad", [(0.5, 600, 1 << 20), (30, 29, 1 << 20), (30, 600, 1000)])
     def test_settings_that_cannot_work(self, tmp_path: Path, bad: tuple[float, float, int]) -> None:
