@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from cl_hive.testing import Network
 
+# The databases of a simulated network lie in memory, where there is any: their many small writes wait for no disk.
+_MEMORY = Path("/dev/shm")
+
 
 @pytest.fixture
 def network(tmp_path: Path) -> Iterator[Network]:
     """An empty network."""
-    net = Network(tmp_path)
-    yield net
-    for node in net.nodes.values():
-        node.stop()
+    with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else tmp_path) as directory:
+        net = Network(Path(directory))
+        yield net
+        for node in net.nodes.values():
+            node.stop()
 
 
 @pytest.fixture
