@@ -302,6 +302,8 @@ def test_rows_in_somebody_s_home_are_refused_until_they_were_moved(tmp_path: Pat
         assert rig.settle(node.stack())["phase"] == "confirmed"
         assert node.rows(node.taken)["event:1"] == "old"
         assert node.taken_over()
+        strays = [one for one in rig.observe()["problems"] if one["code"] == "stray-option"]
+        assert strays == [], "the line is the operator's, and needed on the way back"
         kept = sorted(rig.node.backups_dir.glob(f"*/{HEIR}/cl_hive.db"))
         assert TABLE in tables_of(kept[-1]), "the set has what was there before"
         rig.settle([])

@@ -79,6 +79,9 @@ def render(
         lines.append(f"plugin={entries[name]}")
         for path in item.get("replaces", []):
             lines += [REPLACES, f"{DISABLE}={path}"]
+            # A directory of plugins may know it by a link, which lightningd tells by its name alone.
+            base = path.rpartition("/")[2]
+            lines += [f"{DISABLE}={base}"] if base not in entries else []
         for option, value in sorted(item["options"].items()):
             values = value if isinstance(value, list) else [value]
             texts = [option_text(option, single, kinds.get(name, {}).get(option, "string")) for single in values]

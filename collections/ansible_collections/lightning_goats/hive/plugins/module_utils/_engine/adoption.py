@@ -285,7 +285,16 @@ class Undo(Work):
 
     def _give_back(self) -> list[str]:
         """Carry back what the new plugins wrote while they were watched, as far as the monolith is not up again."""
+        paths = {*replaced_by(self.session.txn.target), *self._foreign()}
+        if paths & set(self.machine.plugins()):
+            # lightningd was started anew with the configuration of before.
+            return ["what the new plugins wrote meanwhile is kept aside, because the monolith was up before them"]
         return [line for slot in self._started(self.session.txn.target) for line in self._given_back(slot)]
+
+    def _foreign(self) -> set[str]:
+        items = [item for item in active_items(self.session.txn.previous) if item["digest"] in self.manifests]
+        foreign = [item for item in items if self.manifests[item["digest"]].get("foreign")]
+        return {find_slot(self.node, item["name"], item["digest"]).inside(self.node) for item in foreign}
 
     def _given_back(self, slot: Slot) -> list[str]:
         try:

@@ -13,6 +13,7 @@ from .._sqlite import user_version
 from . import channels as ch
 from . import loaders
 from .builtins import BUILTIN
+from .by_hand import names_of_options
 from .drain import budget, refusal, worst_for
 from .errors import HiveError
 from .journal import Quarantine
@@ -389,6 +390,8 @@ def config_files(machine: Machine, seen: Look, target: Stack, manifests: Manifes
     for item in active_items(target):
         kept |= {option["name"] for option in manifests[item["digest"]]["options"]}
         managed |= set(item["options"])
+    # What the operator's own plugin has persisted is its own again when it comes back.
+    kept |= names_of_options(node, set(replaced_by(seen.stack)) - set(replaced_by(target)))
     cleared: dict[int, str] = {}
     if persisted is not None:
         persisted, cleared = _config.clear_options(persisted, (known - kept) | managed)

@@ -18,6 +18,7 @@ from . import channels as ch
 from .backup_lightningd import freshness
 from .backup_list import list_backups as list_backups
 from .builtins import BUILTIN
+from .by_hand import options_of_others
 from .container_facts import places
 from .deadman import watching
 from .errors import HiveError, NodeDownError, RpcRefusedError, RpcTimeoutError
@@ -214,6 +215,7 @@ class Observer:
         argv = self.machine.runtime.lightningd_argv(who)
         lines = _config.all_lines(node.config_file, node.network_dir, bool(_config.explicit_conf(argv)), {})
         names = {option["name"] for slot in self.by_entry.values() for option in slot.manifest["options"]}
+        names -= options_of_others(node, facts["options"])
         strays = _config.find_strays(lines, names, node.include_file, (node.to_inside(node.slots_dir) + "/",))
         running = [item["path"] for item in facts["plugins"] if item["ours"]]
         drift = facts["lightningd"]["running"] and sorted(plugins) != sorted(running)

@@ -158,11 +158,13 @@ class Plugins:
                 "lightningd": f"{who.pid}-{who.started}" if who else "",
             }
             self._last_answer.setdefault(name, time.time())
-            note_replaced(self.node, path, {"options": given, "methods": []})
+            names = sorted(name for name, config in configs.items() if config.get("plugin") == path)
+            note_replaced(self.node, path, {"options": given, "names": names, "methods": []})
             with self.record.step(step, **facts):
                 folder, may_end = str(PurePosixPath(path).parent), path not in important(configs)
                 self.machine.stop_plugin(path, folder, self.timeouts.stop, may_end)
-                note_replaced(self.node, path, {"options": given, "methods": sorted(methods - self.machine.methods())})
+                gone = sorted(methods - self.machine.methods())
+                note_replaced(self.node, path, {"options": given, "names": names, "methods": gone})
 
     def start_by_hand(self, paths: list[str], seen: Look, step: Step = Step.START) -> None:
         """Start plugins of the operator's own configuration again, as they were started before."""
