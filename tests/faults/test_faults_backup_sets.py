@@ -26,6 +26,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.backu
 )
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.errors import HiveError
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.files import canonical
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.guard import look
 from faults.backup_sets import DATABASE, KEY_FILE, backup, database, fill, key_file, names, path_of, prepare
 from faults.rig import NAME, SECOND, Rig
 from hive_sandbox.fake.keys import NodeKeys, zbase_signature
@@ -342,6 +343,18 @@ def test_a_stranger_who_owns_up_signs_only_as_himself(rig: Rig, copies: tuple[Pa
     sign(copies[0], keys)
     verify_signature(copies[0], verify_set(copies[0]), rig.machine)
     assert keys.node_id != rig.call("getinfo")["id"]
+
+
+def test_a_recent_set_that_was_damaged_since_spares_no_new_one(rig: Rig) -> None:
+    seen = look(rig.machine, 10.0)
+    older, newer = backup(rig), backup(rig)
+    found = backups.recent_backup(rig.node, seen, 600.0)
+    assert found is not None
+    assert found["id"] == newer["id"]
+    flip(path_of(rig, newer), path_of(rig, older))
+    found = backups.recent_backup(rig.node, seen, 600.0)
+    assert found is not None
+    assert found["id"] == older["id"]
 
 
 # What cannot be copied

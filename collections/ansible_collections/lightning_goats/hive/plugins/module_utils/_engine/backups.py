@@ -72,13 +72,14 @@ def sources(node: Node, seen: Look) -> dict[str, Slot]:
 
 
 def recent_backup(node: Node, seen: Look, max_age: float) -> dict[str, Any] | None:
-    """Return the newest verified set, if it is young enough and of exactly this stack."""
+    """Return the newest verified set, if it is young enough, of exactly this stack, and still what was written."""
     wanted = stack_digest(seen.stack)
     for found in reversed(list_backups(node)):
         # A set from the future was made before a clock was put right: nobody knows how old it is.
         young = 0 <= time.time() - float(found["created_at"]) <= max_age
-        if found["verified"] and young and found["stack_digest"] == wanted:
-            return {**found, "path": str(node.backups_dir / found["id"]), "reused": True}
+        path = node.backups_dir / str(found["id"])
+        if found["verified"] and young and found["stack_digest"] == wanted and is_whole(path):
+            return {**found, "path": str(path), "reused": True}
     return None
 
 
