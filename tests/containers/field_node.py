@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -58,8 +59,11 @@ def field_image() -> str:
     """Build the field's image, once for each state of its files."""
     parts = b"".join(path.read_bytes() for path in sorted(FIELD.iterdir())) + base_image().encode()
     tag = f"hive-docker-field:{hashlib.sha256(parts).hexdigest()[:12]}"
-    if subprocess.run(["docker", "image", "inspect", tag], capture_output=True, check=False).returncode != 0:
-        build(FIELD, tag, f"BASE={base_image()}")
+    # Two workers may ask at once on a new machine; built twice, the tag would move away from under a running container.
+    with (REPOSITORY / ".cache/images/field.flock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if subprocess.run(["docker", "image", "inspect", tag], capture_output=True, check=False).returncode != 0:
+            build(FIELD, tag, f"BASE={base_image()}")
     return tag
 
 
