@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from hive_kit.adoption import AdoptionError, Column, identifier, text
@@ -104,7 +104,8 @@ class NostrState:
     def adopt(self, work: Pass) -> Tally:
         """See `Mover.adopt`."""
         tally = Tally()
-        rows = {found.text: found for batch in work.found(tally) for found in batch if not found.problem}
+        batches = work.found(tally, unchanged=True)
+        rows = {found.text: found for batch, _ in batches for found in batch if not found.problem}
         state = StateStore(work.store, work.now)
         stored = _stored(work.store, state)
         note = _identity(work, tally, state, stored, rows)
@@ -126,16 +127,18 @@ class NostrState:
         theirs: dict[str, str] = dict(back.monolith.query("SELECT key, value FROM nostr_state"))
         note = Note.read(back.detail)
         write: dict[str, str] = {}
-        self._identity_back(back, tally, note, ours, theirs, write)
-        basis = back.basis(sorted({*ours, *theirs}))
+        note = self._identity_back(back, tally, note, ours, theirs, write)
+        basis = {key: digest for page in back.basis_pages() for key, digest in page.items()}
         wanted = {key: value for key, value in ours.items() if key.startswith(EVENT)}
         if STORED_RELAYS in ours and ours[STORED_RELAYS] != note.relays:
             wanted[STORED_RELAYS] = json.dumps(json.loads(ours[STORED_RELAYS]), separators=(",", ":"))
         for key, value in wanted.items():
             before, their = basis.get(key), theirs.get(key)
-            if their == value or (before is not None and _digest(key, value) == before):
+            if before is not None and _digest(key, value) == before:
                 continue
-            if (before is None and their is None) or (their is not None and _digest(key, their) == before):
+            if their == value:
+                back.agree(key, _digest(key, value))
+            elif (before is None and their is None) or (their is not None and _digest(key, their) == before):
                 write[key] = value
             else:
                 tally.leave(BACK_CHANGED)
@@ -146,6 +149,11 @@ class NostrState:
         tally.updated = sum(key in theirs for key in write)
         tally.inserted = len(write) - tally.updated
         tally.leave("the monolith has no such setting", sum(_is_ours_alone(key) for key in ours))
+        for key, value in write.items():
+            back.agree(key, _digest(key, value))
+        if STORED_RELAYS in write or (STORED_RELAYS in wanted and theirs.get(STORED_RELAYS) == wanted[STORED_RELAYS]):
+            note = replace(note, relays=ours[STORED_RELAYS])
+        back.detail = note.text()
         return tally
 
     @staticmethod
@@ -156,22 +164,24 @@ class NostrState:
         ours: Mapping[str, str],
         theirs: Mapping[str, str],
         write: dict[str, str],
-    ) -> None:
+    ) -> Note:
+        """What to write of the identity; gives what the record says of it then."""
         pubkey = ours.get(PUBKEY, "")
         if PRIVKEY not in ours or pubkey == note.pubkey:
-            return
+            return note
         if note.action == "kept":
             tally.leave(KEPT, 2)
-            return
-        their = theirs.get(PRIVKEY)
-        if (_digest(PRIVKEY, their).hex() if their is not None else "") != note.seen:
-            tally.leave(BACK_CHANGED, 2)
-            return
+            return note
         signature = _signature(back.request)
         stored = _stored(back.store, StateStore(back.store, lambda: back.now))
         secret = stored.key(Seal.open(back.store.path.with_name(KEY_FILE))).secret_hex
-        write[PRIVKEY] = field_seal(secret, signature)
-        write[PUBKEY] = pubkey
+        sealed, their = field_seal(secret, signature), theirs.get(PRIVKEY)
+        if their != sealed and (_digest(PRIVKEY, their).hex() if their is not None else "") != note.seen:
+            tally.leave(BACK_CHANGED, 2)
+            return note
+        if their != sealed or theirs.get(PUBKEY) != pubkey:
+            write.update({PRIVKEY: sealed, PUBKEY: pubkey})
+        return replace(note, seen=_digest(PRIVKEY, sealed).hex(), pubkey=pubkey, action="carried")
 
 
 def _identity(work: Pass, tally: Tally, state: StateStore, stored: StoredIdentity, rows: Mapping[str, Found]) -> Note:
@@ -198,13 +208,13 @@ def _identity(work: Pass, tally: Tally, state: StateStore, stored: StoredIdentit
             )
         if work.request.identity == "present":
             _keep(work, tally, rows, own, "kept")
-            return Note(seen, key.public_hex, "kept", note.relays)
+            return replace(note, seen=seen, pubkey=key.public_hex, action="kept")
     if own != key.public_hex:
         stored.replace(key, _seal(work.store, state), "adopt", own)
     carried = [found, *([rows[PUBKEY]] if PUBKEY in rows and not placeholder else [])]
     _count(work, tally, carried)
     work.identity = {"action": "carried", "pubkey": key.public_hex}
-    return Note(seen, key.public_hex, "carried", note.relays)
+    return replace(note, seen=seen, pubkey=key.public_hex, action="carried")
 
 
 def _keep(work: Pass, tally: Tally, rows: Mapping[str, Found], own: str, action: str) -> None:
@@ -271,7 +281,7 @@ def _relays(work: Pass, tally: Tally, stored: StoredIdentity, rows: Mapping[str,
         work.quarantine(tally, [(STORED_RELAYS, error.message, found.row)])
         return note
     _count(work, tally, [found])
-    return Note(note.seen, note.pubkey, note.action, stored.relays or "")
+    return replace(note, relays=stored.relays or "")
 
 
 def _events(work: Pass, tally: Tally, state: StateStore, rows: Mapping[str, Found]) -> None:

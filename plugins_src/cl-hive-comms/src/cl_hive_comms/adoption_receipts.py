@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from hive_kit.adoption import AdoptionError, Column, Row, identifier, json_text, number, text
 from hive_kit.adoption_back import NOT_ADOPTED, Back, BackTally
 from hive_kit.adoption_pass import Found, Pass, Tally
-from hive_kit.adoption_source import BASIS_BYTES
 from hive_kit.receipts import verify
 
 from cl_hive_comms.storage.receipt_store import Content, ReceiptStore
@@ -49,9 +48,8 @@ class Receipts:
         store = ReceiptStore(work.store, StateStore(work.store, work.now))
         start, last = store.head(), store.last_id()
         names = work.source.columns(self.table)
-        for batch in work.found(tally, ("executed_at", "receipt_id")):
-            basis = work.basis([found.text for found in batch])
-            fresh = [f for f in batch if not f.problem and basis.get(f.text) != f.digest[:BASIS_BYTES]]
+        for batch, basis in work.found(tally, ("executed_at", "receipt_id")):
+            fresh = [found for found in batch if not found.problem]
             agents = self._agents(work, names, fresh)
             place = names.index("credential_id")
             orphans = [found for found in fresh if found.row[place] not in agents]

@@ -6,7 +6,7 @@ Declarations only, so that a plugin's manifest stays quick; `adoption_run` does 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -23,7 +23,7 @@ Row = tuple[Any, ...]
 Check = Callable[[Any], str]
 TEXT: Final = "text"
 INTEGER: Final = "integer"
-_TYPES: Final[dict[str, tuple[type, ...]]] = {TEXT: (str,), INTEGER: (int,)}
+_TYPES: Final[dict[str, type]] = {TEXT: str, INTEGER: int}
 
 
 class AdoptionError(HiveError):
@@ -57,11 +57,16 @@ class Column:
     required: bool
     check: Check | None = None
 
+    @cached_property
+    def python(self) -> type:
+        """The type of its values."""
+        return _TYPES[self.kind]
+
     def problem(self, value: Any) -> str:
         """What is wrong with a value, as part of a sentence; "" when it is valid."""
         if value is None:
             return f"{self.name} is NULL" if self.required else ""
-        if not isinstance(value, _TYPES[self.kind]):
+        if not isinstance(value, self.python):
             return f"{self.name} is {type(value).__name__} instead of {self.kind}"
         wrong = self.check(value) if self.check is not None else ""
         return f"{self.name} {wrong}" if wrong else ""
@@ -153,11 +158,6 @@ def _refuse(constant: str) -> None:
 
 
 _decode = json.JSONDecoder(parse_constant=_refuse).decode
-
-
-def problem_of(columns: Sequence[Column], row: Mapping[str, Any]) -> str:
-    """What is wrong with a row, the first thing only; "" when it is valid."""
-    return next((problem for column in columns if (problem := column.problem(row[column.name]))), "")
 
 
 def text(name: str, *, optional: bool = False, check: Check | None = None) -> Column:

@@ -1,6 +1,7 @@
 """The way back: what the plugin changed since adoption is written into the monolith's tables.
 
-Nothing changes in the plugin's own database, so it may be killed anywhere and run again.
+The monolith's file is committed first; then the plugin's record says that both agree on these rows, so that a later
+adoption knows who changed them. Killed in between, the next run finds the rows equal and only writes the record.
 """
 
 from __future__ import annotations
@@ -143,6 +144,29 @@ class Back:
         self.adopted = row is not None
         self.detail = "" if row is None else str(row["detail"])
         self._id = -1 if row is None else int(row["adoption_id"])
+        self._agreed: list[tuple[str, bytes]] = []
+        self._gone: list[str] = []
+
+    def agree(self, text: str, digest: bytes) -> None:
+        """A row is, or will be, the same in both."""
+        self._agreed.append((text, digest[:BASIS_BYTES]))
+
+    def gone(self, texts: Iterable[str]) -> None:
+        """Rows that neither has, or will have."""
+        self._gone.extend(texts)
+
+    def record(self) -> None:
+        """Write down what was agreed; after the monolith's file was committed."""
+        if self.adopted:
+            self.store.execute_many(
+                f"INSERT INTO {BASIS} VALUES (?, ?, ?) "
+                "ON CONFLICT (adoption_id, row_key) DO UPDATE SET digest = excluded.digest",
+                [(self._id, text, digest) for text, digest in self._agreed],
+            )
+            self.store.execute_many(
+                f"DELETE FROM {BASIS} WHERE adoption_id = ? AND row_key = ?", [(self._id, text) for text in self._gone]
+            )
+            self.store.execute(f"UPDATE {ADOPTIONS} SET detail = ? WHERE adoption_id = ?", (self.detail, self._id))
 
     def basis(self, texts: Sequence[str]) -> dict[str, bytes]:
         """Key -> what the row was when it was taken, for those that were."""
@@ -178,7 +202,7 @@ def give_back_table(mover: MovedTable, back: Back) -> BackTally:
         basis = back.basis(list(rows))
         changed = {text: row for text, row in rows.items() if row_digest(row[width:])[:BASIS_BYTES] != basis.get(text)}
         theirs = there.rows([row[:width] for row in changed.values()])
-        _write(tally, there, {text: row[width:] for text, row in changed.items()}, basis, theirs)
+        _write(back, tally, there, {text: row[width:] for text, row in changed.items()}, basis, theirs)
     for page in back.basis_pages():
         keys = {text: key_of(text, width) for text in page}
         here = {
@@ -192,6 +216,7 @@ def give_back_table(mover: MovedTable, back: Back) -> BackTally:
         drop = [text for text, row in theirs.items() if row_digest(row)[:BASIS_BYTES] == page[text]]
         tally.leave(BOTH_CHANGED, len(theirs) - len(drop))
         there.delete([gone[text] for text in drop])
+        back.gone([text for text in gone if text not in theirs or text in drop])
         tally.deleted += len(drop)
     return tally
 
@@ -238,12 +263,18 @@ def _pages(store: Store, mover: MovedTable, columns: Sequence[str]) -> Iterator[
 
 
 def _write(
-    tally: BackTally, there: _There, changed: Mapping[str, Row], basis: Mapping[str, bytes], theirs: Mapping[str, Row]
+    back: Back,
+    tally: BackTally,
+    there: _There,
+    changed: Mapping[str, Row],
+    basis: Mapping[str, bytes],
+    theirs: Mapping[str, Row],
 ) -> None:
     write: list[Row] = []
     for text, row in changed.items():
         before, their = basis.get(text), theirs.get(text)
         if their == row:
+            back.agree(text, row_digest(row))
             continue
         if their is None and before is None:
             tally.inserted += 1
@@ -253,4 +284,5 @@ def _write(
             tally.leave(BOTH_CHANGED)
             continue
         write.append(row)
+        back.agree(text, row_digest(row))
     there.write(write)

@@ -11,9 +11,9 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from hive_kit.adoption import AdoptionError, MovedTable, Mover, Row, problem_of
+from hive_kit.adoption import AdoptionError, MovedTable, Mover, Row
 from hive_kit.adoption_record import ADOPTIONS, BASIS, QUARANTINE
 from hive_kit.adoption_source import (
     BASIS_BYTES,
@@ -24,6 +24,7 @@ from hive_kit.adoption_source import (
     row_digest,
     row_text,
     select_by_key,
+    text_digest,
 )
 from hive_kit.store import Store
 
@@ -69,9 +70,8 @@ class Tally:
         return {**{name: getattr(self, name) for name in counts}, "digest": self.digest.hex()}
 
 
-@dataclass(frozen=True)
-class Found:
-    """A row of the snapshot. `problem` is empty when it is valid."""
+class Found(NamedTuple):
+    """A row of the snapshot that is new or changed. `problem` is empty when it is valid."""
 
     key: Row
     text: str
@@ -101,6 +101,7 @@ class Pass:
         )
         self._layout = layout
         self.known = self.basis_count()
+        self.met = 0
         store.execute(f"DELETE FROM {QUARANTINE} WHERE table_name = ?", (self.table,))
 
     def now(self) -> int:
@@ -109,39 +110,35 @@ class Pass:
 
     # -- the snapshot --------------------------------------------------------------------------------------------------
 
-    def found(self, tally: Tally, order: Sequence[str] = ()) -> Iterator[list[Found]]:
-        """All rows of the snapshot in batches, counted and checked; the invalid ones are in quarantine already.
+    def found(
+        self, tally: Tally, order: Sequence[str] = (), unchanged: bool = False
+    ) -> Iterator[tuple[list[Found], dict[str, bytes]]]:
+        """The rows of the snapshot in batches: those that are not as they were taken, and the basis of the batch.
+
+        All are counted; the new and changed ones are checked, and the invalid of them are in quarantine already.
 
         Args:
             order: columns to sort by; none for the order in which they were written.
+            unchanged: give those as well that are as they were taken.
         """
         if self.table not in self.source.tables:
             return
         columns = self.source.check_columns(self._mover)
-        places = [columns.index(name) for name in self._mover.key]
+        self.source.check_integrity(self.table)
+        check = RowCheck(self._mover, columns)
         for batch in self.source.rows(self.table, columns, order):
-            rows = [self._check(columns, places, number, row) for number, row in batch]
-            tally.source += len(rows)
-            for found in rows:
-                tally.digest.add(found.digest)
-            self.quarantine(tally, [(found.text, found.problem, found.row) for found in rows if found.problem])
-            yield rows
-
-    def _check(self, columns: Sequence[str], places: Sequence[int], number: int, row: Row) -> Found:
-        key = tuple(row[place] for place in places)
-        encoded = row_text(row)
-        problem = self._problem(columns, row, encoded)
-        # A key that is NULL or no text names nothing.
-        sound = all(isinstance(value, str) and "\0" not in value for value in key) and not _broken(encoded, row)
-        text = key_text(key) if sound else f"rowid:{number}"
-        if not sound and not problem:
-            problem = "its key is not text"
-        return Found(key, text, row, row_digest(row), problem)
-
-    def _problem(self, columns: Sequence[str], row: Row, encoded: str) -> str:
-        if _broken(encoded, row):
-            return "holds text that is not UTF-8"
-        return problem_of(self._mover.columns, dict(zip(columns, row, strict=True)))
+            tally.source += len(batch)
+            read = [check.read(number, row) for number, row in batch]
+            tally.digest.add_all([one.digest for one in read])
+            basis = self.basis([one.text for one in read])
+            self.met += len(basis)
+            fresh = [
+                one if one.problem else one._replace(problem=check.problem(one.row))
+                for one in read
+                if unchanged or basis.get(one.text) != one.digest[:BASIS_BYTES]
+            ]
+            self.quarantine(tally, [(one.text, one.problem, one.row) for one in fresh if one.problem])
+            yield fresh, basis
 
     # -- the record ----------------------------------------------------------------------------------------------------
 
@@ -220,9 +217,39 @@ class Pass:
         )
 
 
-def _broken(encoded: str, row: Row) -> bool:
-    if "\\udc" not in encoded:
-        return False
+class RowCheck:
+    """Looks at the rows of one table; made for the order of columns that the snapshot has."""
+
+    def __init__(self, mover: Mover, columns: Sequence[str]) -> None:
+        by_name = {column.name: column for column in mover.columns}
+        self._columns = [by_name[name] for name in columns]
+        self._places = [columns.index(name) for name in mover.key]
+
+    def read(self, number: int, row: Row) -> Found:
+        """A row with its digest and key; its problem is only what makes it have no key."""
+        encoded = row_text(row)
+        key = tuple([row[place] for place in self._places])
+        problem = ""
+        if "\\udc" in encoded and _broken(row):
+            problem = "holds text that is not UTF-8"
+        for place, value in zip(self._places, key, strict=True):
+            if not isinstance(value, str) or "\0" in value:
+                problem = problem or self._columns[place].problem(value) or "its key holds a NUL"
+        text = f"rowid:{number}" if problem else key_text(key)
+        return Found(key, text, row, text_digest(encoded), problem)
+
+    def problem(self, row: Row) -> str:
+        """What is wrong with its values; "" for nothing."""
+        for column, value in zip(self._columns, row, strict=True):
+            # A million rows come by: only a value that is not plainly good is looked at in full.
+            if value.__class__ is column.python and (column.check is None or not column.check(value)):
+                continue
+            if problem := column.problem(value):
+                return problem
+        return ""
+
+
+def _broken(row: Row) -> bool:
     return any(isinstance(value, str) and any("\udc80" <= char <= "\udcff" for char in value) for value in row)
 
 
@@ -231,17 +258,15 @@ def _broken(encoded: str, row: Row) -> bool:
 
 def copy_table(mover: MovedTable, work: Pass) -> Tally:
     """One pass over a table that exists here with the same columns."""
-    tally, seen = Tally(), 0
+    tally = Tally()
     columns = work.source.columns(mover.table)
     here = _Here(mover, work.store, columns)
     empty = not work.known and not here.count()
-    for batch in work.found(tally):
-        basis = work.basis([found.text for found in batch])
-        seen += len(basis)
-        fresh = [f for f in batch if not f.problem and basis.get(f.text) != f.digest[:BASIS_BYTES]]
+    for batch, basis in work.found(tally):
+        fresh = [found for found in batch if not found.problem]
         ours = {} if empty or not fresh else here.rows([found.key for found in fresh])
         _bring(work, tally, here, fresh, basis, ours)
-    if seen < work.known:
+    if work.met < work.known:
         _delete(mover, work, tally, here)
     return tally
 

@@ -156,10 +156,10 @@ def _fit_table(table: str, statement: str, look: Look) -> list[str]:
     finally:
         model.close()
     there = {str(row[1]): row for row in found}
-    additions = [_addition(table, row) for row in wanted if str(row[1]) not in there]
     for row in wanted:
         if str(row[1]) in there:
             _check_column(table, row, there[str(row[1])])
+    additions = [_addition(table, row) for row in wanted if str(row[1]) not in there]
     known = {str(row[1]) for row in wanted}
     for row in found:
         if str(row[1]) not in known and row[3] and row[4] is None and not row[5]:
@@ -294,8 +294,7 @@ def _difference(source: Source, table: str, expected: Any) -> str:
     digest, rows = TableDigest(), 0
     for batch in source.rows(table, source.columns(table)):
         rows += len(batch)
-        for _, row in batch:
-            digest.add(row_digest(row))
+        digest.add_all(row_digest(row) for _, row in batch)
     if (rows, digest.hex()) == (expected["rows"], expected.get("digest")):
         return ""
     return f"its {rows} rows are not the {expected['rows']} that were adopted; adopt once more"

@@ -103,9 +103,13 @@ def carry_back(spec: PluginSpec[Any], given: Mapping[str, Any]) -> Json:
     ):
         with store.adopting():
             monolith.begin()
-            for mover in adopts.movers:
-                tallies[mover.table] = mover.carry_back(Back(store, monolith, _request(given), mover.table))
+            work = [(mover, Back(store, monolith, _request(given), mover.table)) for mover in adopts.movers]
+            for mover, back in work:
+                tallies[mover.table] = mover.carry_back(back)
             monolith.commit()
+            with store.atomic():
+                for _, back in work:
+                    back.record()
         for table in schema_tables(spec.name, spec.migrations):
             if table in tallies:
                 continue

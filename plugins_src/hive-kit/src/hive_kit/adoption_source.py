@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -66,7 +66,12 @@ row_text: Final = json.JSONEncoder(separators=(",", ":"), default=_of_bytes).enc
 
 def row_digest(row: Row) -> bytes:
     """32 bytes that stand for one row: its values in the order of the table's columns."""
-    return blake2b(row_text(row).encode("ascii"), digest_size=32).digest()
+    return text_digest(row_text(row))
+
+
+def text_digest(encoded: str) -> bytes:
+    """`row_digest` of a row that was turned into text already."""
+    return blake2b(encoded.encode("ascii"), digest_size=32).digest()
 
 
 class TableDigest:
@@ -77,7 +82,11 @@ class TableDigest:
 
     def add(self, digest: bytes) -> None:
         """One more row."""
-        self._sum = (self._sum + int.from_bytes(digest, "big")) % _MODULUS
+        self.add_all((digest,))
+
+    def add_all(self, digests: Iterable[bytes]) -> None:
+        """More rows."""
+        self._sum = (self._sum + sum([int.from_bytes(digest, "big") for digest in digests])) % _MODULUS
 
     def hex(self) -> str:
         """64 hex digits; zeros for no rows."""
@@ -173,6 +182,18 @@ class Source:
                 f"{mover.table} in {self.path} differs from every known release in {odd}; adopt from 2.2.1 or 2.10.0",
             )
         return found
+
+    def check_integrity(self, table: str) -> None:
+        """Let SQLite look over the pages of one table and its indexes.
+
+        Raises:
+            AdoptionError: they are damaged.
+        """
+        findings = [str(row[0]) for row in self._query(f'PRAGMA quick_check("{table}")')]
+        if findings != ["ok"]:
+            raise AdoptionError(
+                "snapshot-damaged", f"{self.path}, {table}: {findings[0]}; take another snapshot, or repair cl_hive.db"
+            )
 
     def rows(self, table: str, columns: Sequence[str], order: Sequence[str] = ()) -> Iterator[list[tuple[int, Row]]]:
         """All rows with their row ids, in batches; sorted by the columns of `order`, or as they were written."""

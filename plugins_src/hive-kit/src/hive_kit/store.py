@@ -25,6 +25,7 @@ from hive_kit.ownership import tables_of
 T = TypeVar("T")
 
 _BUSY_TIMEOUT_MS = 5_000
+_BULK_CACHE_KIB = 128 * 1024  # holds the indexes of a million rows, whose pages are written in no order
 _OWN_BOOKKEEPING = frozenset({MIGRATIONS_TABLE, "sqlite_sequence", "sqlite_stat1"}) | ADOPTION_TABLES
 _SCHEMA_TABLES = frozenset({"sqlite_master", "sqlite_schema", "sqlite_temp_master", "sqlite_temp_schema"})
 _READ_ONLY_PRAGMAS = frozenset(
@@ -223,17 +224,18 @@ class Store:
             StorageError: another process has the file open.
         """
         with self._lock:
-            self._journal("DELETE")
+            self._pragma("journal_mode=DELETE")
+            self._pragma(f"cache_size=-{_BULK_CACHE_KIB}")
             try:
                 yield
             finally:
                 if not self._connection.in_transaction:
-                    self._journal("WAL")
+                    self._pragma("journal_mode=WAL")
 
-    def _journal(self, mode: str) -> None:
+    def _pragma(self, setting: str) -> None:
         self._connection.set_authorizer(None)
         try:
-            self._run(lambda: self._connection.execute(f"PRAGMA journal_mode={mode}").fetchall())
+            self._run(lambda: self._connection.execute(f"PRAGMA {setting}").fetchall())
         finally:
             self._connection.set_authorizer(self._guard)
 
