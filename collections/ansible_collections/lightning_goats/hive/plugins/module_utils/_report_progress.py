@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _report_adoption
 from ansible_collections.lightning_goats.hive.plugins.module_utils._report import Json, stack_words
 from ansible_collections.lightning_goats.hive.plugins.module_utils._report_restore import restore_command, restore_text
+from ansible_collections.lightning_goats.hive.plugins.module_utils._report_status import backup_notes
 
 GOOD, CHANGED, BAD, PLAIN = "good", "changed", "bad", "plain"
 
@@ -77,7 +78,7 @@ def _observe(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]
         return [
             Line(node, f"has an open switch of rollout {transaction.get('rollout')} ({transaction.get('phase')})", BAD)
         ]
-    return []
+    return [Line(node, note, BAD) for note in backup_notes(seen, float(seen.get("time") or 0))]
 
 
 def _plan(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]:

@@ -108,7 +108,7 @@ def _notes(seen: Json, now: float) -> list[str]:
         notes.append("options of our plugins stand outside hive.conf")
     if seen.get("stack") and not seen.get("backups"):
         notes.append("no backup set yet")
-    notes += _backup_notes(seen, now)
+    notes += backup_notes(seen, now)
     probe, age = seen.get("probe"), probe_age(seen, now)
     if probe and (age is None or age > PROBE_LOOKS * float(probe["every"]) + PROBE_GRACE_SECONDS):
         notes.append(
@@ -120,7 +120,8 @@ def _notes(seen: Json, now: float) -> list[str]:
     return notes
 
 
-def _backup_notes(seen: Json, now: float) -> list[str]:
+def backup_notes(seen: Json, now: float) -> list[str]:
+    """What somebody should do about backups: the last one failed, the timer is late, lightningd's own is stale."""
     backup, notes = seen.get("backup") or {}, []
     failure, every, age = backup.get("failure"), float(backup.get("every") or 0), backup_age(seen, now)
     if failure:

@@ -40,6 +40,11 @@ def told(module: str, result: Json, seconds: float = 0.0) -> list[Line]:
             {"observed": observation(lightningd={"running": False})},
             [Line("alpha", "lightningd does not answer", BAD)],
         ),
+        (
+            "hive_observe",
+            {"observed": observation(time=7200.0, backup={"failure": {"at": 0.0, "message": "the disk is full"}})},
+            [Line("alpha", "the last backup failed 2 h ago: the disk is full", BAD)],
+        ),
         ("hive_observe", {"samples": [{"time": 1.0}, {"time": 4.0}]}, [Line("alpha", "2 samples over 3.0 s")]),
         ("hive_stage", {"changed": True}, [Line("alpha", "releases staged in 2.5 s", CHANGED)]),
         ("hive_stage", {"changed": False}, []),
