@@ -100,6 +100,19 @@ def test_killed_at_a_step_the_next_call_leaves_whole_data(
     assert not list(rig.node.network_dir.glob(".*hive-restore")), "no copy of anything is left beside it"
 
 
+@pytest.mark.parametrize("step", [Step.DISARM, Step.UNLOCK], ids=lambda step: step.value)
+def test_killed_once_it_was_confirmed_the_set_s_data_stays(shared_rig: Rig, stack: Stack, step: Step) -> None:
+    rig = shared_rig
+    set_id = backup(rig)
+    mark(rig, f"lost at {step.value}")
+    phrase = phrase_of(rig, set_id)
+    code, _ = rig.crash(f"{step.value}:kill", "restored", set_id=set_id, phrase=phrase, deadman_seconds=0.0)
+    assert code == -signal.SIGKILL, "the failpoint was not reached"
+    assert rig.run("reverted")["changed"] is False
+    rig.assert_runs(stack)
+    assert f"lost at {step.value}" not in marks(rig)
+
+
 @pytest.mark.parametrize(("step", "action"), UNDOING, ids=lambda part: getattr(part, "value", part))
 def test_killed_while_it_is_undone_the_next_call_ends_it(
     shared_rig: Rig, stack: Stack, step: Step, action: str

@@ -62,7 +62,8 @@ def _plugin(name: str, facts: Json) -> str:
     if facts.get("there") and not rows:
         lines.append("  its present database cannot be read")
     elif len(rows) > len(changing):
-        lines.append(f"  {len(rows) - len(changing)} tables stay as they are")
+        same = len(rows) - len(changing)
+        lines.append(f"  {same} tables stay as they are" if same > 1 else "  1 table stays as it is")
     for key, prints in sorted((facts.get("key_files") or {}).items()):
         now, then = prints.get("now") or "none", prints.get("then") or "none"
         lines.append(f"  {key} stays ({now})" if now == then else f"  {key} changes from {now} to {then}")
