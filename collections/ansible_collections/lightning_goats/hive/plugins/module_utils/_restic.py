@@ -42,23 +42,41 @@ WORDS = (
     ("restic-missing", r"Is there a repository at the following location|repository does not exist"),
     ("no-snapshot", r"no matching ID found|no snapshot found|not a valid snapshot|invalid id"),
 )
-SENTENCES = {
-    "restic-incomplete": "restic could not read every file of the backup set, so the copy does not count; run again",
-    "restic-missing": "there is no restic repository there: is the URL right? To make one, run once with -e "
-    "hive_offsite_init=true",
-    "restic-locked": "the restic repository is locked by another run; wait until it has finished, then run again",
-    "restic-password": "the password does not open the restic repository; put the right one into the password file",
-    "restic-stopped": "restic was stopped before it had finished; run again",
-    "restic-unreachable": "the restic repository cannot be reached; look at network, server and credentials",
-    "restic-damaged": "restic check found damage in the repository: nothing was forgotten; look at it with "
-    "restic check, and copy to a new repository",
-    "restic-timeout": "restic did not finish in time; give it more with hive_offsite_timeout_seconds, or look at the "
-    "network",
-    "no-snapshot": "there is no such snapshot of this node in the restic repository; list them with restic snapshots "
-    "--tag hive",
-    "disk-full": "a disk is full, here or where the restic repository lies; free some space and run again",
-    "restic-failed": "restic failed",
-}
+# What each code means, and what to do.
+MEANINGS = (
+    (
+        "restic-incomplete",
+        "restic could not read every file of the backup set, so the copy does not count; run again",
+    ),
+    (
+        "restic-missing",
+        "there is no restic repository there: is the URL right? To make one, run once with -e hive_offsite_init=true",
+    ),
+    ("restic-locked", "the restic repository is locked by another run; wait until it has finished, then run again"),
+    (
+        "restic-password",
+        "the password does not open the restic repository; put the right one into the password file",
+    ),
+    ("restic-stopped", "restic was stopped before it had finished; run again"),
+    ("restic-unreachable", "the restic repository cannot be reached; look at network, server and credentials"),
+    (
+        "restic-damaged",
+        "restic check found damage in the repository: nothing was forgotten; look at it with "
+        "restic check, and copy to a new repository",
+    ),
+    (
+        "restic-timeout",
+        "restic did not finish in time; give it more with hive_offsite_timeout_seconds, or look at the network",
+    ),
+    (
+        "no-snapshot",
+        "there is no such snapshot of this node in the restic repository; list them with restic snapshots "
+        "--tag hive-set",
+    ),
+    ("disk-full", "a disk is full, here or where the restic repository lies; free some space and run again"),
+    ("restic-failed", "restic failed"),
+)
+SENTENCES = dict(MEANINGS)
 
 
 @dataclass(frozen=True)
