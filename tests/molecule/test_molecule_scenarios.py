@@ -92,7 +92,7 @@ def test_the_alternative_gives_every_variable_of_the_role(scenario: str) -> None
 
 def test_all_that_is_promised_is_there() -> None:
     """Every role that can stand alone, every flow, and every supported and refused stack."""
-    alone = {"stage", "switch", "backup", "drill", "restore", "rollback", "probe", "preflight", "node"}
+    alone = {"stage", "switch", "backup", "drill", "restore", "rollback", "probe", "preflight", "node", "offsite"}
     flows = {"install", "upgrade", "rollback", "uninstall", "faults"}
     stacks = {"comms", "comms_archon", "comms_hive", "full", "monolith"}
     promised = (
