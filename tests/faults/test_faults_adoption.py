@@ -286,6 +286,27 @@ def test_told_not_to_it_takes_the_place_and_leaves_the_rows(fresh: Node) -> None
     assert rig.run("switched", stack, deadman_seconds=0.0)["changed"] is False
 
 
+def test_a_monolith_in_a_slot_of_ours_is_replaced_and_comes_back_in_the_same_way(fresh_rig: Rig) -> None:
+    rig = fresh_rig
+    old, new = (
+        [rig.item("2.10.0", "monolith", HEIR)],
+        [rig.item("0.1.0", "taker", TAKER), rig.item("0.1.0", "heir", HEIR)],
+    )
+    monolith, taken = (rig.node.network_dir / name for name in ("cl_hive.db", "hive_fixture_taker.db"))
+    rig.settle(old)
+    assert rig.call("hive-status")["status"] == "active"
+    outcome = rig.run("switched", new, deadman_seconds=0.0)
+    assert outcome["phase"] == "confirmed", outcome.get("error")
+    with contextlib.closing(sqlite3.connect(taken)) as connection, connection:
+        rows = dict(connection.execute(f"SELECT key, value FROM {TABLE}"))
+        connection.execute(f"INSERT INTO {TABLE} (key, value) VALUES ('event:new', 'since')")
+    assert rows.keys() == {"config:pubkey", "event:status"}
+    back = rig.run("rolled_back", deadman_seconds=0.0)
+    assert back["phase"] == "confirmed", back.get("error")
+    assert rig.call("hive-status")["rows"]["event:new"] == "since"
+    assert monolith.exists()
+
+
 def test_rows_in_somebody_s_home_are_refused_until_they_were_moved(tmp_path: Path) -> None:
     rig = Rig(tmp_path / "rig")
     place = tmp_path / "home/.lightning/cl_hive.db"
