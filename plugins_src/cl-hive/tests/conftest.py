@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cl_hive.protocol.settlement_plan import bounds, period_of
 from cl_hive.testing import Network
 
 # The databases of a simulated network lie in memory, where there is any: their many small writes wait for no disk.
@@ -43,3 +44,19 @@ def fleet(network: Network) -> Callable[..., Network]:
         return network
 
     return make
+
+
+@pytest.fixture
+def week(fleet: Callable[..., Network]) -> Network:
+    """Three members a minute after the end of a week in which alpha earned everything, and all know where to pay."""
+    names = ("alpha", "bravo", "charlie")
+    network = fleet(*names)
+    begin, end = bounds(period_of(network.now()))
+    alpha, bravo, charlie = (network.nodes[name] for name in names)
+    alpha.wallet.earn(begin + 100, 90_000, 10)
+    bravo.wallet.earn(begin + 200, 1_000, 60)
+    charlie.wallet.earn(begin - 5, 77_777, 5)  # of another week
+    for node in (alpha, bravo, charlie):
+        node.rpc("hive-settlement-generate-offer")
+    network.time = end + 60
+    return network

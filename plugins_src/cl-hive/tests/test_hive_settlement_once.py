@@ -127,7 +127,7 @@ def test_killed_before_the_others_were_told(agreed: Network, monkeypatch: pytest
     def die(_: str) -> bool:
         raise KilledError
 
-    monkeypatch.setattr(alpha.hive.settlement, "after_payments", die)
+    monkeypatch.setattr(alpha.hive.settlement.executions, "after_payments", die)
     with pytest.raises(KilledError):
         alpha.rpc("hive-approve-action")
     restart(alpha)
@@ -403,15 +403,29 @@ def test_a_week_that_was_not_paid_is_paid_after_the_hold(agreed: Network, tmp_pa
 
 def test_what_the_monolith_recorded_as_paid_is_not_paid(agreed: Network) -> None:
     alpha, bravo = agreed.nodes["alpha"], agreed.nodes["bravo"]
-    proposal = alpha.hive.settlement.store.of_period(previous(agreed.now()))
-    assert proposal is not None
-    (line,) = alpha.hive.settlement.plan_of(proposal).of_payer(alpha.id)
+    ((proposal, plan),) = alpha.hive.settlement.executions.owing()
+    (line,) = plan.of_payer(alpha.id)
     alpha.hive.settlement.store.store.execute(
         "INSERT INTO settlement_sub_payments VALUES (?, ?, ?, ?, ?, 'completed', 5)",
         (proposal.proposal_id, alpha.id, bravo.id, line.amount_sats, "ab" * 32),
     )
     assert alpha.rpc("hive-approve-action")["approved"]
     until(agreed, lambda: settled(agreed), "the week is closed")
+    assert paid(agreed) == 0
+
+
+def test_what_the_monolith_agreed_on_by_another_plan_is_not_paid(agreed: Network) -> None:
+    alpha = agreed.nodes["alpha"]
+    alpha.hive.settlement.store.store.execute(
+        "UPDATE settlement_proposals SET plan_hash = ?, contributions_json = ?", ("cd" * 32, '[{"peer_id": "x"}]')
+    )
+    with pytest.raises(HiveError, match="older installation") as caught:
+        execute(agreed)
+    assert (caught.value.code, caught.value.data["reason"]) == (6110, "other_plan")
+    assert alpha.rpc("hive-approve-action")["errors"][0]["action_id"] == 1
+    agreed.time += STEP
+    agreed.run(2)
+    assert alpha.rpc("hive-distributed-settlement-status")["settled_periods"] == []
     assert paid(agreed) == 0
 
 

@@ -94,7 +94,7 @@ def _open(app: HiveApplication) -> list[Action]:
 
 def _approve(app: HiveApplication, action_id: int) -> _JSON:
     # Nothing is approved that could not be paid: the hold first, and the plan must be the one that waits.
-    action, execution = app.command(lambda hive: hive.settlement.approve(action_id))
+    action, execution = app.command(lambda hive: hive.settlement.executions.approve(action_id))
     reply = settlement.pay(app, execution)
     return {
         "status": "executed" if reply["execution_status"] == "completed" else "approved",

@@ -15,7 +15,7 @@ from cl_hive.protocol import fields
 from cl_hive.protocol import settlement_messages as wire
 from cl_hive.protocol.settlement_plan import Plan
 from cl_hive.services.hive import Hive
-from cl_hive.services.settlement import Execution
+from cl_hive.services.settlement_execution import Execution
 from cl_hive.services.settlement_payer import Outcome
 from cl_hive.storage.settlements import Proposal
 
@@ -121,7 +121,7 @@ def execute(app: HiveApplication, params: ExecuteParams) -> _JSON:
     """Pay what this node owes by the plan the hive agreed on, once the operator has approved it."""
     if params.dry_run:
         return _dry_run(app)
-    execution = app.command(lambda hive: hive.settlement.execution())
+    execution = app.command(lambda hive: hive.settlement.executions.execution())
     if not execution.approved:
         return {
             **_shown(execution.plan),
@@ -138,7 +138,7 @@ def pay(app: HiveApplication, execution: Execution) -> _JSON:
     """Pay by an approved plan: outside the hive's thread, which goes on meanwhile."""
     proposal = execution.proposal
     outcome = app.hive.payer.pay(proposal.proposal_id, proposal.period, execution.lines)
-    done = app.command(lambda hive: hive.settlement.after_payments(proposal.proposal_id))
+    done = app.command(lambda hive: hive.settlement.executions.after_payments(proposal.proposal_id))
     message = "all this node owes is paid" if done else "not all is paid; hive-settlement-execute goes on with the rest"
     return {
         **_shown(execution.plan),
@@ -152,7 +152,7 @@ def pay(app: HiveApplication, execution: Execution) -> _JSON:
 
 def reconcile(app: HiveApplication, params: ReconcileParams) -> _JSON:
     """Compare with what lightningd has paid, write back what the database does not know, and end the hold."""
-    found = app.command(lambda hive: hive.settlement.reconcile(params.paid, params.unpaid))
+    found = app.command(lambda hive: hive.settlement.executions.reconcile(params.paid, params.unpaid))
     held = app.hive.settlement.hold.held
     return {
         "status": "undecided" if found.undecided else "reconciled",
@@ -236,9 +236,8 @@ def fee_reports(app: HiveApplication, params: PeriodParams) -> _JSON:
 def _dry_run(app: HiveApplication) -> _JSON:
     hive = app.hive
     _require_hive(hive)
-    ready = [p for p in reversed(hive.settlement.store.with_status(("ready",))) if hive.settlement.unpaid(p)]
-    last = hive.settlement.last_period()
-    plan = hive.settlement.plan_of(ready[0]) if ready else hive.settlement.calculate(last)
+    ready = hive.settlement.executions.owing()
+    plan = ready[0][1] if ready else hive.settlement.calculate(hive.settlement.last_period())
     return {
         **_shown(plan),
         **_outcome(Outcome()),

@@ -27,6 +27,7 @@ from cl_hive.services.limits import Counters, RateLimiter
 from cl_hive.services.membership import MEMBER, Membership
 from cl_hive.services.post import Post
 from cl_hive.services.settlement import Settlement
+from cl_hive.services.settlement_execution import Executions
 from cl_hive.services.settlement_hold import Hold
 from cl_hive.services.settlement_inputs import Inputs
 from cl_hive.services.settlement_payer import Payer
@@ -40,6 +41,7 @@ from cl_hive.storage.members import Member, MemberStore
 from cl_hive.storage.outbox import Outbox
 from cl_hive.storage.settlement_inputs import InputStore
 from cl_hive.storage.settlement_payments import PaymentStore
+from cl_hive.storage.settlements import SettlementStore
 from cl_hive.storage.states import StateStore
 
 PEERS_SECONDS: Final = 60
@@ -353,8 +355,23 @@ class Hive:
         me, now, wallet = self.identity.node_id, self._now, lightning.wallet
         payments, inputs = PaymentStore(store), InputStore(store)
         payer = Payer(me, payments, inputs, wallet, now)
+
+        def deliver() -> None:
+            self.post.deliver(self._connected)
+
+        executions = Executions(
+            self.membership,
+            SettlementStore(store),
+            inputs,
+            payments,
+            Actions(ActionStore(store), now),
+            Hold(me, restored, payments, payer, wallet, now),
+            self.post,
+            self.counters,
+            now,
+            deliver,
+        )
         settlement = Settlement(
-            store,
             self.membership,
             Inputs(
                 self.membership,
@@ -367,13 +384,11 @@ class Hive:
                 lambda: self._connected,
                 lambda period: self.settlement.is_open(period),
             ),
-            payments,
-            Actions(ActionStore(store), now),
-            Hold(me, restored, payments, payer, wallet, now),
+            executions,
             self.post,
             self.counters,
             now,
-            lambda: self.post.deliver(self._connected),
+            deliver,
         )
         return payer, settlement
 

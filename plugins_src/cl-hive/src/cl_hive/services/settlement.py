@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from hive_kit.store import Store
-
-from cl_hive.errors import SettlementNotReadyError, UndecidedError
 from cl_hive.protocol import settlement_messages as wire
 from cl_hive.protocol.registry import FUTURE_SKEW_SECONDS, MessageSpec
-from cl_hive.protocol.settlement_plan import Contribution, Line, Plan, bounds, make_plan, previous
-from cl_hive.services.actions import Actions
+from cl_hive.protocol.settlement_plan import Contribution, Plan, bounds, make_plan, previous
 from cl_hive.services.dispatcher import Handler
 from cl_hive.services.limits import Counters
 from cl_hive.services.membership import Membership
 from cl_hive.services.post import Post
-from cl_hive.services.settlement_hold import Findings, Hold
+from cl_hive.services.settlement_execution import Executions, plan_of
 from cl_hive.services.settlement_inputs import MAX_AGE_SECONDS, Inputs
-from cl_hive.storage.actions import Action
-from cl_hive.storage.settlement_payments import PaymentStore
-from cl_hive.storage.settlements import Proposal, SettlementStore
+from cl_hive.storage.settlements import Proposal
 
 TICK_SECONDS: Final = 600
 ANNOUNCE_SECONDS: Final = 3600
@@ -43,39 +36,26 @@ class _RefusalError(Exception):
         self.again = again
 
 
-@dataclass(frozen=True)
-class Execution:
-    """What this node may pay now: a plan with quorum, and the operator's yes."""
-
-    proposal: Proposal
-    plan: Plan
-    lines: tuple[Line, ...]
-    action_id: int
-    approved: bool
-
-
 class Settlement:
     """Proposals and what follows from them. Nothing in here pays: that is the payer's work."""
 
     def __init__(
         self,
-        store: Store,
         membership: Membership,
         inputs: Inputs,
-        payments: PaymentStore,
-        actions: Actions,
-        hold: Hold,
+        executions: Executions,
         post: Post,
         counters: Counters,
         now: Callable[[], int],
         deliver: Callable[[], None],
     ) -> None:
         """Args: deliver: sends what was queued now instead of soon."""
-        self.store = SettlementStore(store)
+        self.store = executions.store
         self.inputs = inputs
-        self.payments = payments
-        self.actions = actions
-        self.hold = hold
+        self.executions = executions
+        self.payments = executions.payments
+        self.actions = executions.actions
+        self.hold = executions.hold
         self._membership = membership
         self._me = membership.me
         self._post = post
@@ -117,9 +97,9 @@ class Settlement:
         if self.hold.held:
             return
         self._propose_in_turn(previous(now))
-        for proposal in self.store.with_status(("ready",)):
-            self.after_payments(proposal.proposal_id)
-            self._ask_operator(proposal)
+        for proposal, plan in self.executions.ready():
+            self.executions.after_payments(proposal.proposal_id)
+            self.executions.ask_operator(proposal, plan)
 
     def greet(self, peer_id: str) -> None:
         """Tell a member that was just connected where to pay this node, and what it earned."""
@@ -144,10 +124,6 @@ class Settlement:
     def calculate(self, period: str) -> Plan:
         """The plan this node would propose for a period."""
         return make_plan(period, self.inputs.contributions(period))
-
-    def plan_of(self, proposal: Proposal) -> Plan:
-        """The plan of a proposal."""
-        return make_plan(proposal.period, [Contribution.of(entry) for entry in proposal.contributions])
 
     def is_open(self, period: str) -> bool:
         """Whether a period's figures may still change."""
@@ -228,8 +204,9 @@ class Settlement:
         if self.store.set_status(proposal.proposal_id, "pending", "ready"):
             self._counters.add("settlement_ready")
             self.actions.supersede(proposal)
-            if not self.hold.held:
-                self._ask_operator(proposal)
+            plan = plan_of(proposal)
+            if plan is not None and not self.hold.held:
+                self.executions.ask_operator(proposal, plan)
 
     # -- messages -----------------------------------------------------------------------------------------------------
 
@@ -333,9 +310,9 @@ class Settlement:
             return
         if proposal.status != "ready":
             raise _RefusalError("early", "the proposal has no quorum here", again=proposal.status == "pending")
-        plan = self.plan_of(proposal)
-        due = plan.due().get(peer_id, 0)
-        if payload.get("plan_hash") != proposal.plan_hash or payload.get("amount_paid_sats") != due:
+        plan = plan_of(proposal)
+        due = plan.due().get(peer_id, 0) if plan else 0
+        if plan is None or (payload.get("plan_hash"), payload.get("amount_paid_sats")) != (plan.plan_hash, due):
             raise _RefusalError("amount", f"the plan asks {due} sats of the payer")
         with self.store.store.atomic():
             self.store.put_execution(
@@ -347,161 +324,13 @@ class Settlement:
                 payload["signature"],
                 proposal.plan_hash,
             )
-            self._close(proposal, plan)
+            self.executions.close(proposal, plan)
 
     def _named(self, payload: dict[str, Any]) -> Proposal:
         proposal = self.store.proposal(payload["proposal_id"])
         if proposal is None:
             raise _RefusalError("unknown_proposal", "the proposal has not come", again=True)
         return proposal
-
-    # -- executing ----------------------------------------------------------------------------------------------------
-
-    def execution(self) -> Execution:
-        """The oldest plan with quorum, what this node pays by it, and whether the operator has agreed.
-
-        Raises:
-            SettlementHeldError: a restore has not been reconciled.
-            SettlementNotReadyError: there is no such plan.
-        """
-        self.hold.check()
-        ready = self.store.with_status(("ready",))
-        mine = [proposal for proposal in reversed(ready) if self.unpaid(proposal)]
-        if not mine:
-            self._say_why_not(bool(ready))
-        return self._execution(mine[0])
-
-    def approve(self, action_id: int) -> tuple[Action, Execution]:
-        """The operator says yes to a plan, as long as that plan stands.
-
-        Raises:
-            SettlementHeldError: a restore has not been reconciled.
-            NotFoundError, ActionClosedError, RefusedError: see `Actions.approve`.
-            SettlementNotReadyError: another plan has taken its place.
-        """
-        self.hold.check()
-        with self.store.store.atomic():
-            action = self.actions.approve(action_id)
-            proposal = self.store.proposal(str(action.payload.get("proposal_id")))
-            if proposal is None or proposal.status != "ready" or proposal.plan_hash != action.payload.get("plan_hash"):
-                raise SettlementNotReadyError(
-                    f"the plan of action {action_id} does not stand any more; reject the action", reason="replaced"
-                )
-        return action, self._execution(proposal)
-
-    def _execution(self, proposal: Proposal) -> Execution:
-        plan = self.plan_of(proposal)
-        action_id, approved = self.actions.answer(proposal)
-        if not action_id:
-            action_id = self.actions.queue(proposal, plan, self._me)
-        offers = {line.to_peer_id: self.inputs.store.offer(line.to_peer_id) for line in plan.of_payer(self._me)}
-        self.payments.open_period(proposal.proposal_id, plan, self._me, offers)
-        return Execution(proposal, plan, plan.of_payer(self._me), action_id, approved)
-
-    def unpaid(self, proposal: Proposal) -> list[Line]:
-        """Payments of this node by a proposal that are not known to have arrived."""
-        paid = {entry.to_peer_id: entry.amount_sats for entry in self.payments.completed(proposal.period, self._me)}
-        lines = self.plan_of(proposal).of_payer(self._me)
-        return [line for line in lines if paid.get(line.to_peer_id) != line.amount_sats]
-
-    def after_payments(self, proposal_id: str) -> bool:
-        """Tell the others once everything this node owes by a proposal has arrived. Returns whether it has."""
-        proposal = self.store.proposal(proposal_id)
-        if proposal is None or proposal.status != "ready" or self.unpaid(proposal):
-            return False
-        plan = self.plan_of(proposal)
-        due = plan.due().get(self._me, 0)
-        if due and self._me not in self.store.executed(proposal_id):
-            self._report(proposal, due)
-        with self.store.store.atomic():
-            self._close(proposal, plan)
-        return True
-
-    def reconcile(self, paid: Collection[str], unpaid: Collection[str]) -> Findings:
-        """Compare with lightningd; see `Hold.reconcile`. Afterwards the others are told what turned out to be paid.
-
-        Raises:
-            UndecidedError: the operator decides about a payment that is under way.
-        """
-        owed = [
-            (proposal.period, line)
-            for proposal in self.store.with_status(OPEN)
-            for line in self.plan_of(proposal).of_payer(self._me)
-        ]
-        found = self.hold.reconcile(owed, paid, unpaid)
-        decided = {*paid, *unpaid}
-        if under_way := [entry for entry in found.undecided if entry["label"] in decided]:
-            raise UndecidedError(
-                f"{under_way[0]['label']} is under way in lightningd, which decides and not the operator",
-                undecided=found.undecided,
-            )
-        for proposal in self.store.with_status(("ready",)):
-            self.payments.mirror(proposal.period, self._me, self._now())
-            self.after_payments(proposal.proposal_id)
-        return found
-
-    # -- inside -------------------------------------------------------------------------------------------------------
-
-    def _ask_operator(self, proposal: Proposal) -> None:
-        """Queue the action once; a no of the operator stands."""
-        if self.unpaid(proposal) and not self.actions.asked(proposal):
-            self.actions.queue(proposal, self.plan_of(proposal), self._me)
-
-    def _report(self, proposal: Proposal, due: int) -> None:
-        entries = self.payments.completed(proposal.period, self._me)
-        payload = self._post.sign(
-            wire.SETTLEMENT_EXECUTED,
-            {
-                "proposal_id": proposal.proposal_id,
-                "executor_peer_id": self._me,
-                "plan_hash": proposal.plan_hash,
-                "total_sent_sats": due,
-                "payment_hash": entries[0].payment_hash,
-                "amount_paid_sats": due,
-                "timestamp": self._now(),
-            },
-        )
-        with self.store.store.atomic():
-            self.store.put_execution(
-                proposal.proposal_id,
-                self._me,
-                payload["payment_hash"],
-                due,
-                payload["timestamp"],
-                payload["signature"],
-                proposal.plan_hash,
-            )
-            self._post.reliable(self._membership.others(), wire.SETTLEMENT_EXECUTED, payload)
-        self._deliver()
-
-    def _close(self, proposal: Proposal, plan: Plan) -> None:
-        """Settle the period when every payer has reported what it owed."""
-        if self.store.executed(proposal.proposal_id) != plan.due() or self.unpaid(proposal):
-            return
-        now = self._now()
-        self.store.settle(proposal, plan.total_sats, now)
-        self.payments.close_period(proposal.period, now)
-        self.actions.finish(proposal)
-        self._counters.add("settlement_completed")
-
-    def _say_why_not(self, ready: bool) -> None:
-        period = previous(self._now())
-        if self.store.is_settled(period):
-            raise SettlementNotReadyError(f"{period} is settled already; nothing is paid again", reason="settled")
-        if ready:
-            raise SettlementNotReadyError(
-                "this node owes nothing, or has paid all it owed; others have still to pay", reason="paid"
-            )
-        proposal = self.store.of_period(period)
-        if proposal is None:
-            raise SettlementNotReadyError(
-                f"nobody has proposed a settlement of {period}; members do so once all have reported their fees",
-                reason="no_proposal",
-            )
-        votes = len(self.store.voters(proposal.proposal_id))
-        raise SettlementNotReadyError(
-            f"the proposal for {period} is {proposal.status}: {votes} of {proposal.quorum} votes", reason="no_quorum"
-        )
 
     def _is_due(self, name: str, seconds: int) -> bool:
         now = self._now()
