@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -197,9 +198,18 @@ def trouble(rc: int | None, text: str, check: bool = False) -> HiveError | None:
         told = next((name for name, words in WORDS if re.search(words, text, re.I)), None)
         # A code of its own says more than words, but not which of two things a 1 means.
         code = CODES.get(rc) or told or ("restic-damaged" if check and rc == 1 else "restic-failed")
-    said = [line.strip() for line in scrubbed(text).splitlines() if line.strip()]
+    said = [_words(line.strip()) for line in scrubbed(text).splitlines() if line.strip()]
     fatal = next((line for line in reversed(said) if re.match(r"(Fatal|error)", line, re.I)), said[-1] if said else "")
     return refusal(code, "" if code in ("restic-password", "restic-timeout") else fatal[:300], rc)
+
+
+def _words(line: str) -> str:
+    """A line of stderr as words; from 0.17 on some are JSON."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return line
+    return str(found.get("message") or line) if isinstance(found, dict) else line
 
 
 def refusal(code: str, words: str = "", rc: int | None = 0) -> HiveError:

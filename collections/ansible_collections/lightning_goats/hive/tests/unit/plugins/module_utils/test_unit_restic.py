@@ -39,6 +39,13 @@ def test_each_end_of_restic_has_its_code_and_a_sentence(rc: int | None, text: st
     assert len(found.message) > 10
 
 
+def test_what_newer_ones_say_as_json_is_told_as_words() -> None:
+    text = '{"message_type":"exit_error","code":11,"message":"Fatal: unable to create lock in backend: PID 7 has it"}'
+    found = _restic.trouble(11, text)
+    assert found is not None
+    assert found.message.endswith("(Fatal: unable to create lock in backend: PID 7 has it)")
+
+
 def test_a_good_end_is_none_and_a_bad_check_is_damage() -> None:
     assert _restic.trouble(0, "warning: whatever") is None
     found = _restic.trouble(1, "error: pack 12: hash does not match\nFatal: repository contains errors", check=True)
