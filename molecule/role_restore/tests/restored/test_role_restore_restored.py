@@ -25,3 +25,10 @@ def test_lightningd_was_not_restarted(node: Any) -> None:
 def test_the_databases_are_private_and_lightningd_s(node: Any) -> None:
     file = node.inside.file(f"{node.lightning_dir}/regtest/cl_hive_comms.db")
     assert (file.user, file.mode) == ("lightning", 0o600)
+
+
+def test_the_plugins_are_told_that_their_data_is_older_than_the_world(node: Any) -> None:
+    note = node.inside.file(f"{node.lightning_dir}/regtest/cl_hive_comms.db.restored")
+    assert note.exists == (node.name != "metal12")
+    if note.exists:
+        assert (note.user, note.mode) == ("lightning", 0o600)

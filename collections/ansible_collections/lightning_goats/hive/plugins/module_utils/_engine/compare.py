@@ -81,6 +81,8 @@ def _only_in(connection: sqlite3.Connection, this: str, other: str, name: str, c
     """
     table, listed = quoted(name), ", ".join(quoted(column) for column in columns)
     here, there = f"{this}.{table}", f"{other}.{table}"
+    if not columns:
+        return _count(connection, f"SELECT count(*) FROM {here}")
     moved = f"SELECT {listed} FROM {here}"
     if _numbered(connection, this, name) and _numbered(connection, other, name):
         same = " AND ".join(f"t.{quoted(column)} IS h.{quoted(column)}" for column in columns)
