@@ -7,8 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from conftest import STATE
-
+STATE = Path(__file__).resolve().parents[3] / "var/molecule"
 PLUGINS = ["cl-hive-comms", "cl-hive-archon", "cl-hive"]
 
 
