@@ -234,6 +234,17 @@ def test_without_a_set_there_is_nothing_to_drill(rig: DrillRig) -> None:
     assert error.value.code == "no-set"
 
 
+def test_a_release_that_is_gone_is_stood_in_for_by_the_one_that_runs(rig: DrillRig) -> None:
+    path = rig.set_path / "stack.json"
+    stack = json.loads(path.read_bytes())
+    stack[0]["digest"] = "ab" * 32
+    path.write_text(json.dumps(stack))
+    rig.forge()
+    drill = rig.drill()["drill"]
+    assert drill["result"] == "PASSED", drill["reason"]
+    assert [item["same_as_in_set"] for item in drill["releases"]] == [False, True, True]
+
+
 def begin(rig: DrillRig) -> subprocess.Popen[bytes]:
     """A drill in a process of its own, held by nobody."""
     brought = {

@@ -132,7 +132,7 @@ def excused(plugin: str, report: Json, did: str) -> bool:
     bad = [check for check in report.get("checks", []) if not check.get("ok") and check.get("critical")]
     if plugin != ARCHON or not did or len(bad) != 1:
         return False
-    return bad[0].get("name") == "identity" and bad[0].get("detail") == f"{did} is another node's"
+    return bool(bad[0].get("name") == "identity" and bad[0].get("detail") == f"{did} is another node's")
 
 
 class Semantics:
