@@ -12,8 +12,8 @@ import pytest
 from adoption.stage import ARCHON, COMMS, ZERO, Stage, change, counts, opened
 from cl_hive_comms.adoption import ADOPTS
 from fixtures.monolith import HAZARDS, NEW_TABLES, Wanted, build
-from hive_kit.adoption import AdoptionError
 from hive_kit.adoption_source import Source
+from hive_kit.errors import AdoptionError
 from hive_kit.store import Store
 from hive_kit.testing import application
 

@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from hive_kit.adoption import AdoptionError, Column, identifier, text
+from hive_kit.adoption import Column, identifier, text
 from hive_kit.adoption_back import BOTH_CHANGED as BACK_CHANGED
 from hive_kit.adoption_back import NO_TABLE, NOT_ADOPTED, Back, BackTally
 from hive_kit.adoption_pass import BOTH_CHANGED, OWN_ROW, Found, Pass, Request, Tally
 from hive_kit.adoption_source import BASIS_BYTES, Source, row_digest
-from hive_kit.errors import InvalidParamsError
+from hive_kit.errors import AdoptionError, InvalidParamsError
 from hive_kit.keys import SchnorrKey
 from hive_kit.sealed import Seal
 from hive_kit.store import Store

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hive_kit.adoption import AdoptionError, Column, Row, identifier, json_text, number, text
+from hive_kit.adoption import Column, Row, identifier, json_text, number, text
 from hive_kit.adoption_back import NOT_ADOPTED, Back, BackTally
 from hive_kit.adoption_pass import Found, Pass, Tally
+from hive_kit.errors import AdoptionError
 from hive_kit.receipts import verify
 
 from cl_hive_comms.storage.receipt_store import Content, ReceiptStore

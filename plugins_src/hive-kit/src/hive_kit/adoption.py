@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from hive_kit.errors import HiveError
-
 if TYPE_CHECKING:
     from hive_kit.adoption_back import Back, BackTally
     from hive_kit.adoption_pass import Pass, Request, Tally
@@ -24,21 +22,6 @@ Check = Callable[[Any], str]
 TEXT: Final = "text"
 INTEGER: Final = "integer"
 _TYPES: Final[dict[str, type]] = {TEXT: str, INTEGER: int}
-
-
-class AdoptionError(HiveError):
-    """The monolith's rows cannot be taken over, or given back, as they are.
-
-    Args:
-        word: stable code for programs, for example "identity-conflict".
-        message: the sentence the operator reads. Never a secret.
-    """
-
-    code = 6015
-
-    def __init__(self, word: str, message: str) -> None:
-        super().__init__(message)
-        self.word = word
 
 
 @dataclass(frozen=True)

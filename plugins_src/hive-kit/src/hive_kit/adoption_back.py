@@ -15,10 +15,11 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
 
-from hive_kit.adoption import AdoptionError, MovedTable, Row
+from hive_kit.adoption import MovedTable, Row
 from hive_kit.adoption_pass import Request, key_of
 from hive_kit.adoption_record import ADOPTIONS, BASIS
 from hive_kit.adoption_source import BASIS_BYTES, BATCH, key_text, row_digest, select_by_key
+from hive_kit.errors import AdoptionError
 from hive_kit.store import Store
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from hive_kit.adoption import AdoptionError, MovedTable, Mover, Row
+from hive_kit.adoption import MovedTable, Mover, Row
 from hive_kit.adoption_record import ADOPTIONS, BASIS, QUARANTINE
 from hive_kit.adoption_source import (
     BASIS_BYTES,
@@ -26,6 +26,7 @@ from hive_kit.adoption_source import (
     select_by_key,
     text_digest,
 )
+from hive_kit.errors import AdoptionError
 from hive_kit.store import Store
 
 OWN_ROW: Final = "the plugin has another row of its own under this key, which stays"

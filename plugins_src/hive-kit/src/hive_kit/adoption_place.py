@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hive_kit.adoption import AdoptionError
 from hive_kit.adoption_record import ADOPTIONS, CREATE_RECORD, IN_PLACE
 from hive_kit.adoption_source import Source, TableDigest, row_digest, set_digest
+from hive_kit.errors import AdoptionError
 from hive_kit.files import PRIVATE_FILE
 from hive_kit.migrations import CREATE_BOOKKEEPING, MIGRATIONS_TABLE, Migration
 from hive_kit.ownership import table_owners, tables_of

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from hive_kit import adoption_place
-from hive_kit.adoption import AdoptionError, Adopts
+from hive_kit.adoption import Adopts
 from hive_kit.adoption_back import NO_TABLE, Back, BackTally, Monolith
 from hive_kit.adoption_pass import Pass, Request, Tally
 from hive_kit.adoption_record import QUARANTINE
 from hive_kit.adoption_source import Source, set_digest
 from hive_kit.app import PluginSpec
-from hive_kit.errors import HiveError
+from hive_kit.errors import AdoptionError, HiveError
 from hive_kit.store import Store, schema_tables
 
 Json = dict[str, Any]

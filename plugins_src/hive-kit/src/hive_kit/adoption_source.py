@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote
 
-from hive_kit.adoption import AdoptionError, Mover, Row
+from hive_kit.adoption import Mover, Row
 from hive_kit.canonical import canonical_json, sha256_hex
+from hive_kit.errors import AdoptionError
 
 BATCH: Final = 1_000
 BASIS_BYTES: Final = 16

@@ -119,3 +119,18 @@ class RestoredError(HiveError):
     """The data was restored and is older than the world: the sentence says until when, or until what, it holds back."""
 
     code = 6014
+
+
+class AdoptionError(HiveError):
+    """The monolith's rows cannot be taken over, or given back, as they are.
+
+    Args:
+        word: stable code for the programs that adopt, for example "identity-conflict".
+        message: the sentence the operator reads. Never a secret.
+    """
+
+    code = 6015
+
+    def __init__(self, word: str, message: str) -> None:
+        super().__init__(message)
+        self.word = word
