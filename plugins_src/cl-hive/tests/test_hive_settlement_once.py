@@ -135,6 +135,21 @@ def test_killed_before_the_others_were_told(agreed: Network, monkeypatch: pytest
     assert paid(agreed) == 1
 
 
+def test_time_passes_between_a_payment_and_its_report(agreed: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    alpha = agreed.nodes["alpha"]
+    pay = alpha.hive.payer.pay
+
+    def slow(*given: Any) -> Any:
+        outcome = pay(*given)
+        agreed.time += STEP
+        agreed.run(2)  # the tick reports it first
+        return outcome
+
+    monkeypatch.setattr(alpha.hive.payer, "pay", slow)
+    assert alpha.rpc("hive-approve-action", action_id=1)["status"] == "executed"
+    until(agreed, lambda: settled(agreed), "bravo heard it")
+
+
 # -- an end that is not known ---
 
 
