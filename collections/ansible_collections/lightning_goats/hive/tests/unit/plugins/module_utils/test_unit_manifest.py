@@ -248,6 +248,32 @@ def test_every_key_is_needed(key: str) -> None:
     refused("schema", lambda: parse_manifest(canonical(content)))
 
 
+ADOPTS = {"tables": ["did_credentials", "nostr_state"], "signatures": ["nostr_key_derivation"], "in_place": False}
+
+
+def test_what_a_plugin_adopts_may_stand_in_its_manifest() -> None:
+    adopting = {**manifest(), "adopts": ADOPTS}
+    assert parse_manifest(canonical(adopting)) == adopting
+    assert _manifest.plugin_part(adopting)["adopts"] == ADOPTS
+    assert "adopts" not in _manifest.plugin_part(manifest())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        None,
+        {"tables": [], "signatures": []},
+        {**ADOPTS, "tables": ["nostr_state", "did_credentials"]},
+        {**ADOPTS, "tables": ["lightningd; DROP"]},
+        {**ADOPTS, "signatures": "nostr_key_derivation"},
+        {**ADOPTS, "in_place": 1},
+        {**ADOPTS, "more": True},
+    ],
+)
+def test_a_wrong_word_on_adoption_is_refused(wrong: Any) -> None:
+    refused("schema", lambda: parse_manifest(canonical({**manifest(), "adopts": wrong})))
+
+
 @pytest.mark.parametrize("data", [b"", b"[]", b"null", b"{", b"\xff", b"1" * (_manifest.MAX_MANIFEST_BYTES + 1)])
 def test_what_is_no_manifest_is_refused(data: bytes) -> None:
     refused("schema", lambda: parse_manifest(data))
