@@ -17,15 +17,15 @@ FILE = "backup.json"
 METRICS = "hive_backup.prom"
 PREFIX = "lightning_hive_backup_"
 # name, what it says; the value comes from `figures`.
-GAUGES = (
-    ("last_success_timestamp_seconds", "Unix time of the newest verified backup set, 0 for none."),
-    ("last_success_bytes", "Size of the newest verified backup set."),
-    ("last_success_duration_seconds", "How long the last backup that succeeded took."),
-    ("sets", "Backup sets on the node."),
-    ("verified_sets", "Backup sets on the node that were verified when they were made."),
-    ("last_failure_timestamp_seconds", "Unix time of the last backup that failed, 0 when none has."),
-    ("channel_backup_timestamp_seconds", "Unix time of lightningd's own channel backup, 0 for none."),
-)
+GAUGES = {
+    "last_success_timestamp_seconds": "Unix time of the newest verified backup set, 0 for none.",
+    "last_success_bytes": "Size of the newest verified backup set.",
+    "last_success_duration_seconds": "How long the last backup that succeeded took.",
+    "sets": "Backup sets on the node.",
+    "verified_sets": "Backup sets on the node that were verified when they were made.",
+    "last_failure_timestamp_seconds": "Unix time of the last backup that failed, 0 when none has.",
+    "channel_backup_timestamp_seconds": "Unix time of lightningd's own channel backup, 0 for none.",
+}
 
 
 def read(node: Node) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def exposition(name: str, values: list[float]) -> str:
     """Return gauges as Prometheus reads them: times, not ages, so that they are true whenever they are read."""
     label = name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     lines = []
-    for (gauge, words), value in zip(GAUGES, values):
+    for (gauge, words), value in zip(GAUGES.items(), values):
         name = PREFIX + gauge
         lines.append(f'# HELP {name} {words}\n# TYPE {name} gauge\n{name}{{node="{label}"}} {value:.15g}\n')
     return "".join(lines)
