@@ -133,10 +133,10 @@ class Pass:
             tally.digest.add_all([one.digest for one in read])
             basis = self.basis([one.text for one in read])
             self.met += len(basis)
+            changed = [one for one in read if unchanged or basis.get(one.text) != one.digest[:BASIS_BYTES]]
             fresh = [
-                one if one.problem else one._replace(problem=check.problem(one.row))
-                for one in read
-                if unchanged or basis.get(one.text) != one.digest[:BASIS_BYTES]
+                one._replace(problem=problem) if not one.problem and (problem := check.problem(one.row)) else one
+                for one in changed
             ]
             self.quarantine(tally, [(one.text, one.problem, one.row) for one in fresh if one.problem])
             yield fresh, basis
