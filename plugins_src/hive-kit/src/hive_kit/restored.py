@@ -1,4 +1,4 @@
-"""What a restore leaves beside a database: the data is older than the world, so a plugin that moves money holds back."""
+"""What a restore leaves beside a database: its data is older than the world, so who moves money holds back."""
 
 from __future__ import annotations
 

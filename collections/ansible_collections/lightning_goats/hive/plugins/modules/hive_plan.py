@@ -12,7 +12,8 @@ description:
   - Compares the stack that every node of the play shall run with what M(lightning_goats.hive.hive_observe) found
     there, and says which node is changed how, in which order, and why not.
   - Works in the controller's process and connects to no node. Run it once per play, with C(run_once).
-  - Reads the variables C(hive_stack) and C(hive_replaces) of each node and the result C(__hive_preflight_result) of role C(hive_preflight).
+  - Reads the variables C(hive_stack) and C(hive_replaces) of each node and the result C(__hive_preflight_result) of
+    role C(hive_preflight).
   - Fails when any node is refused. Nothing is then handed on to be run, for no node.
 author: [Lightning Hive Rollout contributors]
 options:
@@ -108,8 +109,8 @@ options:
     default: false
   adopt:
     description:
-      - V(auto) plans to take over what a monolithic C(cl-hive) keeps for the plugins of the stack, V(no) leaves all rows
-        where they are.
+      - V(auto) plans to take over what a monolithic C(cl-hive) keeps for the plugins of the stack, V(no) leaves all
+        rows where they are.
     type: str
     choices: [auto, "no"]
     default: auto
