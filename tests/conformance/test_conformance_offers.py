@@ -37,15 +37,21 @@ def fetched(payer: FleetNode, offer: str, note: str = "week 7") -> str:
 
 
 def paid(payer: FleetNode, invoice: str, label: str) -> dict[str, Any]:
-    """Pay by position: the first parameter has another name in each version."""
-    return payer.rpc("pay", [invoice, None, label], timeout=SECONDS)
+    """Pay as settlement does, by name: by position v26.06 does not hand a label to xpay, and its own pay goes away."""
+    return payer.rpc("pay", {"bolt11": invoice, "label": label}, timeout=SECONDS)
+
+
+def hidden(node: FleetNode, offer: dict[str, Any]) -> bool:
+    """Whether the node is not announced, so that each of its offers hides the way to it anew."""
+    return "offer_paths" in node.ok("decode", [offer["bolt12"]])
 
 
 def test_the_same_terms_are_the_same_offer(fleet: list[FleetNode]) -> None:
     bravo = fleet[1]
     first, second = offered(bravo, "twice"), offered(bravo, "twice")
-    assert (first["created"], second["created"]) == (True, False)
-    assert first["bolt12"] == second["bolt12"]
+    again = hidden(bravo, first)
+    assert (first["created"], second["created"]) == (True, again)
+    assert (first["bolt12"] == second["bolt12"]) is not again
     assert offered(bravo, "another")["offer_id"] != first["offer_id"]
     (listed,) = bravo.ok("listoffers", {"offer_id": first["offer_id"]})["offers"]
     check("listed offer", listed)
@@ -117,4 +123,5 @@ def test_a_disabled_offer_gives_no_invoice(fleet: list[FleetNode]) -> None:
     assert bravo.ok("disableoffer", [offer["offer_id"]])["active"] is False
     given = {"offer": offer["bolt12"], "amount_msat": AMOUNT, "timeout": 20}
     assert alpha.rpc("fetchinvoice", given, timeout=SECONDS)["error"]["code"] == 1004
-    assert bravo.error("offer", {"amount": "any", "description": "taken back"})["code"] == 1000
+    again = bravo.rpc("offer", {"amount": "any", "description": "taken back"})
+    assert "result" in again if hidden(bravo, offer) else again["error"]["code"] == 1000

@@ -63,7 +63,7 @@ class Wallet:
         return sum(msat(row.get("fee_msat")) for row in rows) // 1000, len(rows)
 
     def make_offer(self, description: str) -> str:
-        """An offer of this node for any amount; the same description gives the same offer.
+        """An offer of this node for any amount; the same description gives the same offer where the node is announced.
 
         Raises:
             WalletError: lightningd makes none.
