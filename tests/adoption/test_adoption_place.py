@@ -186,6 +186,20 @@ def test_a_table_that_changed_since_is_kept_with_what_it_refers_to(adopted: tupl
     assert "nostr_state" in answer["dropped"]
 
 
+def test_adopted_once_more_after_tables_were_dropped_no_row_of_theirs_is_lost(adopted: tuple[Stage, Json]) -> None:
+    stage, tables = adopted
+    change(stage.monolith, "UPDATE management_receipts SET danger_score = 9 WHERE rowid = 1")
+    assert {entry["table"] for entry in stage.hand_over(tables)["kept"]} == {
+        "management_receipts",
+        "management_credentials",
+    }
+    before = {name: stage.rows(stage.database(COMMS), name) for name in ("nostr_state", "liquidity_offers")}
+    answer = stage.adopt(final=True)
+    assert {name: stage.rows(stage.database(COMMS), name) for name in before} == before
+    assert sum(found["deleted"] for found in answer["tables"].values()) == 0
+    assert answer["tables"]["liquidity_offers"]["adopted"] == len(before["liquidity_offers"])
+
+
 def test_tables_of_cl_hive_and_of_nobody_are_never_dropped(adopted: tuple[Stage, Json]) -> None:
     stage, _ = adopted
     change(stage.monolith, "CREATE TABLE notes (x)")

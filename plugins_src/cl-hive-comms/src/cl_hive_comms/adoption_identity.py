@@ -297,6 +297,8 @@ def _events(work: Pass, tally: Tally, state: StateStore, rows: Mapping[str, Foun
             continue
         state.set(key, str(found.row[1]))
         _count(work, tally, [found])
+    if work.table not in work.source.tables:
+        return  # it was handed over, which deletes nothing
     for key in basis.keys() - events.keys():
         own = state.get(key)
         if own is not None and _digest(key, own) == basis[key]:

@@ -267,7 +267,8 @@ def copy_table(mover: MovedTable, work: Pass) -> Tally:
         fresh = [found for found in batch if not found.problem]
         ours = {} if empty or not fresh else here.rows([found.key for found in fresh])
         _bring(work, tally, here, fresh, basis, ours)
-    if work.met < work.known:
+    # A table that is not there any more was handed over: that deletes no row.
+    if work.met < work.known and mover.table in work.source.tables:
         _delete(mover, work, tally, here)
     return tally
 
@@ -349,10 +350,9 @@ def _bring(
 
 def _delete(mover: MovedTable, work: Pass, tally: Tally, here: _Here) -> None:
     """Rows that were taken before and are not in the snapshot any more."""
-    present = work.table in work.source.tables
     for page in work.basis_pages():
         keys = {text: key_of(text, len(mover.key)) for text in page}
-        there = work.source.by_key(mover.table, mover.key, (), list(keys.values())) if present else {}
+        there = work.source.by_key(mover.table, mover.key, (), list(keys.values()))
         gone = {text: key for text, key in keys.items() if text not in there}
         ours = here.rows(list(gone.values()))
         kept = [text for text in gone if text in ours and row_digest(ours[text])[:BASIS_BYTES] != page[text]]
