@@ -193,11 +193,14 @@ def test_adopted_once_more_after_tables_were_dropped_no_row_of_theirs_is_lost(ad
         "management_receipts",
         "management_credentials",
     }
-    before = {name: stage.rows(stage.database(COMMS), name) for name in ("nostr_state", "liquidity_offers")}
+    before = [stage.rows(stage.database(COMMS), name) for name in ("nostr_state", "liquidity_offers")]
     answer = stage.adopt(final=True)
-    assert {name: stage.rows(stage.database(COMMS), name) for name in before} == before
+    after = [stage.rows(stage.database(COMMS), name) for name in ("nostr_state", "liquidity_offers")]
+    assert [row for rows in after for row in rows if row[0] != "receipts:chain_head"] == [
+        row for rows in before for row in rows if row[0] != "receipts:chain_head"
+    ]
     assert sum(found["deleted"] for found in answer["tables"].values()) == 0
-    assert answer["tables"]["liquidity_offers"]["adopted"] == len(before["liquidity_offers"])
+    assert answer["tables"]["liquidity_offers"]["adopted"] == len(before[1]) > 0
 
 
 def test_tables_of_cl_hive_and_of_nobody_are_never_dropped(adopted: tuple[Stage, Json]) -> None:
