@@ -78,10 +78,8 @@ def render(
         lines.append(f"# {name} {item['version']}")
         lines.append(f"plugin={entries[name]}")
         for path in item.get("replaces", []):
+            # lightningd follows links to it, and a mere file name would keep off plugins of other directories too.
             lines += [REPLACES, f"{DISABLE}={path}"]
-            # A directory of plugins may know it by a link, which lightningd tells by its name alone.
-            base = path.rpartition("/")[2]
-            lines += [f"{DISABLE}={base}"] if base not in entries else []
         for option, value in sorted(item["options"].items()):
             values = value if isinstance(value, list) else [value]
             texts = [option_text(option, single, kinds.get(name, {}).get(option, "string")) for single in values]

@@ -60,7 +60,8 @@ def test_the_report_of_a_switch_that_moved_nothing_has_nothing_of_it() -> None:
 
 def test_the_include_names_what_is_replaced_and_reads_it_back() -> None:
     text = _config.render(STACK, {"cl-hive": "/slots/cl-hive"}, {}, ["/slots/quarantined"])
-    assert f"disable-plugin={PATH}\n" in text
+    kept_off = [line for line in text.splitlines() if line.startswith("disable-plugin=")]
+    assert kept_off == [f"disable-plugin={PATH}", "disable-plugin=/slots/quarantined"], "no other plugin of that name"
     assert _config.parse_replaced(text) == {"/slots/cl-hive": [PATH]}, "what is quarantined is replaced by nobody"
     assert _config.parse_include(text) == (["/slots/cl-hive"], {"o": "1"})
 
