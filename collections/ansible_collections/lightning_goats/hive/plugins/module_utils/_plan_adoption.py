@@ -30,8 +30,8 @@ def with_replaced(node: str, stack: Stack, wanted: Any, seen: Json | None) -> tu
     if not isinstance(wanted, list) or not all(isinstance(word, str) and word for word in wanted):
         return stack, [Refusal(node, "bad-replaces", f"hive_replaces of {node} is not a list of paths: correct it.")]
     places = {str(item["name"]): list(item.get("replaces") or []) for item in (seen or {}).get("stack") or []}
-    known = [plugin["path"] for plugin in (seen or {}).get("plugins") or [] if not plugin.get("ours")]
-    known += [path for paths in places.values() for path in paths]
+    running = [plugin["path"] for plugin in (seen or {}).get("plugins") or [] if not plugin.get("ours")]
+    known = [*running, *(path for paths in places.values() for path in paths)]
     enabled = [item["name"] for item in stack if item["enabled"]]
     refusals = []
     for word in wanted:
@@ -45,6 +45,16 @@ def with_replaced(node: str, stack: Stack, wanted: Any, seen: Json | None) -> tu
                     "replaces-nothing",
                     f"hive_replaces of {node} names {word}, and no plugin of that name runs there: write the path that "
                     "`lightning-cli plugin list` shows, or take it out.",
+                )
+            )
+            continue
+        if len(several := sorted(set(running).intersection(paths))) > 1:
+            refusals.append(
+                Refusal(
+                    node,
+                    "replaces-several",
+                    f"hive_replaces of {node} names {word}, and {' and '.join(several)} run there: write the path of "
+                    "the one that is to go.",
                 )
             )
             continue

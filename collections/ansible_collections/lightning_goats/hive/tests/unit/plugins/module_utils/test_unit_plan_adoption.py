@@ -100,6 +100,16 @@ def test_a_name_that_means_nothing_is_refused(words: Any, stack: list[Json], cod
     assert [refusal.code for refusal in refusals] == [code]
 
 
+def test_a_file_name_that_two_plugins_have_is_refused_and_a_path_is_not() -> None:
+    seen = by_hand()
+    seen["plugins"].append({**seen["plugins"][0], "path": "/opt/other/cl-hive.py"})
+    _, refusals = _plan_adoption.with_replaced("alpha", STACK, ["cl-hive.py"], seen)
+    assert [refusal.code for refusal in refusals] == ["replaces-several"]
+    assert f"{PATH} and /opt/other/cl-hive.py" in refusals[0].message
+    stack, refusals = _plan_adoption.with_replaced("alpha", [item(HIVE)], [PATH], seen)
+    assert (refusals, stack[0]["replaces"]) == ([], [PATH])
+
+
 def test_what_was_replaced_stays_replaced_when_nobody_says_so_again() -> None:
     stack, _ = _plan_adoption.with_replaced("alpha", [item(COMMS), item(HIVE)], [], settled())
     assert stack == STACK
