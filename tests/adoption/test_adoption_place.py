@@ -80,6 +80,15 @@ def test_a_file_that_is_ours_stays_as_it_is(tmp_path: Path) -> None:
     assert contents(fresh.monolith) == before
 
 
+def test_what_cl_hive_adds_is_no_other_release_of_the_monolith(tmp_path: Path) -> None:
+    stage = place(tmp_path, "2.2.1")
+    for _ in range(2):
+        assert stage.adopt(HIVE)["source"]["layout"] == "2.2.1"
+        assert stage.adopt(COMMS, final=True)["source"]["layout"] == "2.2.1"
+    change(stage.monolith, "CREATE TABLE nostr_state (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+    assert stage.adopt(COMMS)["source"]["layout"] == "between 2.2.1 and 2.10.0", "the monolith was brought up to date"
+
+
 def test_without_adoption_the_plugin_refuses_the_file(tmp_path: Path) -> None:
     stage = place(tmp_path)
     with pytest.raises(HiveError, match="may belong to an older installation"), application(HIVE, stage.directory):

@@ -13,12 +13,15 @@ from typing import Any, Final, Self
 from urllib.parse import quote
 
 from hive_kit.adoption import Mover, Row
+from hive_kit.adoption_record import ADOPTIONS, IN_PLACE
 from hive_kit.canonical import canonical_json, sha256_hex
 from hive_kit.errors import AdoptionError
+from hive_kit.ownership import tables_of
 
 BATCH: Final = 1_000
 BASIS_BYTES: Final = 16
 _ANY = "hive_members"
+_KEEPER = "cl-hive"
 # What releases between 2.2.1 and 2.10.0 added; user_version is 0 in all of them.
 _ADDED: Final = frozenset(
     {
@@ -158,11 +161,20 @@ class Source:
         if _ANY not in self.tables:
             raise AdoptionError("not-the-monolith", f"{self.path} has no table {_ANY}, so it is not cl_hive.db")
         added = _ADDED & self.tables
+        if not added - tables_of(_KEEPER) and (recorded := self._recorded()):
+            return recorded  # what cl-hive has added since, when it went on with the file, tells nothing
         if not added:
             return "2.2.1" if "addresses" in self.columns(_ANY) else "before 2.2.1"
         late = {"intent_locks": "reason", "pending_actions": "rejection_reason"}
         complete = added == _ADDED and all(column in self.columns(table) for table, column in late.items())
         return "2.10.0" if complete else "between 2.2.1 and 2.10.0"
+
+    def _recorded(self) -> str:
+        """The layout that was found when cl-hive went on with this file; "" when it has not."""
+        if ADOPTIONS not in self.tables:
+            return ""
+        rows = self._query(f"SELECT layout FROM {ADOPTIONS} WHERE table_name = ?", (IN_PLACE,))
+        return str(rows[0][0]) if rows else ""
 
     def columns(self, table: str) -> tuple[str, ...]:
         """The columns of a table in their order; empty when it does not exist."""
