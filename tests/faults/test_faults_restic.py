@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.lightning_goats.hive.plugins.module_utils._copies_node import take_in
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.backup_lightningd import NEWEST
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.errors import HiveError
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.node import Node
 from ansible_collections.lightning_goats.hive.plugins.module_utils._restic import Policy, tag, tags_of
@@ -300,6 +301,37 @@ def test_a_copy_that_lacks_a_file_does_not_count(vault: Vault) -> None:
     manifest = vault.take(SECOND, 2)
     (vault.node.backups_dir / f"{SECOND}/stack.json").unlink()
     assert refusal(lambda: vault.repository.copy(SECOND, manifest)).code == "restic-incomplete"
+    assert vault.names() == [FIRST]
+
+
+def test_a_snapshot_that_names_a_path_leads_nowhere_else(vault: Vault) -> None:
+    """Who shares the repository writes the tags; as root, what they named would be given other rights and owners."""
+    victim = vault.root / "victim"
+    victim.mkdir(mode=0o755)
+    (vault.node.backups_dir / "victim").mkdir()
+    vault.plant("victim", [f"set={victim}" if item.startswith("set=") else item for item in vault.newest()["tags"]])
+    planted = next(item for item in vault.repository.snapshots() if tag(item, "set") == str(victim))
+    assert refusal(lambda: take_in(vault.node, vault.repository.restore(planted), "")).code == "set-damaged"
+    assert victim.stat().st_mode & 0o777 == 0o755
+
+
+def test_of_channel_backups_only_the_newest_stays_also_after_a_run_that_was_killed(vault: Vault) -> None:
+    (vault.node.backups_dir / NEWEST).write_bytes(b"newest")
+    for content in ("older", "newest"):
+        vault.plant(NEWEST, ["hive", "hive-channels", "node=alpha", f"sha256={content}"])
+
+    def kept() -> list[str]:
+        argv = vault.restic("snapshots", "--json", "--tag", "hive-channels")
+        return [
+            tag(item, "sha256") for item in json.loads(subprocess.run(argv, check=True, capture_output=True).stdout)
+        ]
+
+    assert not vault.repository.copy_channels("newest", dry_run=True)
+    assert sorted(kept()) == ["newest", "older"]
+    assert not vault.repository.copy_channels("newest", dry_run=False)
+    assert kept() == ["newest"]
+    assert vault.repository.copy_channels("even newer", dry_run=False)
+    assert kept() == ["even newer"]
     assert vault.names() == [FIRST]
 
 

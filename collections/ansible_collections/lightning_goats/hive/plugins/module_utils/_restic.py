@@ -19,7 +19,8 @@ SET_TAG, CHANNELS_TAG = "hive-set", "hive-channels"
 # What may stand in an environment file: restic's own and those of the places that it can write to.
 ENVIRONMENT = re.compile(r"(AWS|RESTIC)_[A-Z0-9_]+|(HTTPS?|NO)_PROXY")
 SUBSET = re.compile(r"[1-9]\d*/[1-9]\d*|(100|\d{1,2})(\.\d+)?%|[1-9]\d*[KMGT]?")
-CREDENTIALS = re.compile(r"//[^/@\s]*@")
+# Up to the last @: passwords have some, too.
+CREDENTIALS = re.compile(r"//[^/\s]*@")
 
 # From 0.17 on each has an exit code of its own; before, everything but 3 is a 1, and only the words tell.
 CODES = {

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ._engine.backup_lightningd import NEWEST
+from ._engine.backup_list import SET_NAME
 from ._engine.commands import execute
 from ._engine.errors import HiveError
 from ._engine.files import make_dir
@@ -215,15 +216,16 @@ class Repository:
         tags = f"{TAG},{CHANNELS_TAG},node={self._node.name}"
         found = self._json(["snapshots", "--host", self._node.name, "--tag", tags])
         snapshots = (found[0] if found else None) or []
-        if any(tag(item, "sha256") == sha256 for item in snapshots):
-            return False
+        older = [str(item["id"]) for item in snapshots if tag(item, "sha256") != sha256]
+        there = len(older) < len(snapshots)
         if not dry_run:
-            arguments = ["backup", "--quiet", "--host", self._node.name, "--tag", f"{tags},sha256={sha256}", NEWEST]
-            self._json(arguments, self._node.backups_dir)
-            older = [str(item["id"]) for item in snapshots]
+            if not there:
+                arguments = ["backup", "--quiet", "--host", self._node.name, "--tag", f"{tags},sha256={sha256}", NEWEST]
+                self._json(arguments, self._node.backups_dir)
+            # Also those that a run left which was killed in between.
             if older:
                 self._run(["forget", *older])
-        return True
+        return not there
 
     def check(self, subset: str) -> None:
         """Check the repository's structure, and read a part of its data back.
@@ -260,7 +262,9 @@ class Repository:
         def fill(room: Path) -> Path:
             self._run(["restore", str(snapshot["id"]), "--target", str(room)])
             directory = room / tag(snapshot, "set")
-            if sorted(path.name for path in room.iterdir()) != [directory.name]:
+            strange = SET_NAME.fullmatch(tag(snapshot, "set")) is None
+            # A tag is what somebody wrote: as a path it could lead out of the room.
+            if strange or sorted(path.name for path in room.iterdir()) != [directory.name]:
                 raise HiveError(
                     f"snapshot {str(snapshot['id'])[:8]} does not hold what its tags say; take another", "set-damaged"
                 )

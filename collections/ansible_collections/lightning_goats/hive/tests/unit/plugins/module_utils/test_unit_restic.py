@@ -58,8 +58,9 @@ def test_a_good_end_is_none_and_a_bad_check_is_damage() -> None:
     )
 
 
-def test_no_password_of_an_address_is_repeated() -> None:
-    found = _restic.trouble(1, "Fatal: unable to open rest:http://me:geheim@vault/x: 401 Unauthorized")
+@pytest.mark.parametrize("password", ["geheim", "an@geheim", "geheim@geheim"])
+def test_no_password_of_an_address_is_repeated(password: str) -> None:
+    found = _restic.trouble(1, f"Fatal: unable to open rest:http://me:{password}@vault/x: 401 Unauthorized")
     assert found is not None
     assert "geheim" not in found.message
     assert "//***@vault" in found.message
