@@ -27,6 +27,8 @@ def backup_of(directory: Path) -> dict[str, Any]:
             "verified": bool(manifest["verified"]),
             "bytes": int(manifest["bytes"]),
             "signed": (directory / SIGNATURE).is_file(),
+            "node": str(manifest.get("node", "")),
+            "node_id": str(manifest.get("node_id", "")),
         }
     except (KeyError, TypeError, ValueError):
         return {
@@ -36,6 +38,8 @@ def backup_of(directory: Path) -> dict[str, Any]:
             "verified": False,
             "bytes": 0,
             "signed": False,
+            "node": "",
+            "node_id": "",
         }
 
 

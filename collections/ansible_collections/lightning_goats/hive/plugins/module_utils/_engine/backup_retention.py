@@ -28,15 +28,24 @@ def prune(node: Node, keep: int, made: str, whole: Proof) -> None:
 def doomed(found: list[dict[str, Any]], keep: int, made: str, whole: Callable[[str], bool]) -> list[str]:
     """Return the names of the sets that may go; pure but for what `whole` looks at.
 
+    Unsound sets go before verified ones, the oldest first: while a database is damaged the timer makes one after the
+    other, and they must not push out what the node could come back from.
+
     That a set was verified when it was made says nothing of the disk since. So a verified set goes only when another
-    verified one that stays has been read now and is whole; when there is none, no verified set goes.
+    verified one of the same node that stays has been read now and is whole; when there is none, no verified set goes.
 
     Args:
         found: all sets, oldest first.
+        made: one of them, of this node.
         whole: whether the files of a set are what was written; asked from the newest on, until one is.
     """
-    beyond = [item for item in found[: max(0, len(found) - max(1, keep))] if item["id"] != made]
-    if not any(item["verified"] for item in beyond):
-        return [str(item["id"]) for item in beyond]
-    proven = next((str(item["id"]) for item in reversed(found) if item["verified"] and whole(str(item["id"]))), "")
-    return [str(item["id"]) for item in beyond if str(item["id"]) != proven and (proven or not item["verified"])]
+    others = sorted((item for item in found if item["id"] != made), key=lambda item: bool(item["verified"]))
+    beyond = others[: max(0, len(found) - max(1, keep))]
+    own = next((item["node_id"] for item in found if item["id"] == made), "")
+    # A set of another node that was brought here brings nothing of this one back.
+    good = [item for item in found if item["verified"] and item["node_id"] == own]
+    kept = {str(item["id"]) for item in beyond if item in good}
+    if kept:
+        proven = next((str(item["id"]) for item in reversed(good) if whole(str(item["id"]))), "")
+        kept &= {proven} if proven else kept
+    return [str(item["id"]) for item in beyond if str(item["id"]) not in kept]

@@ -101,7 +101,7 @@ def _put(node: Node, folder: Path, name: str, content: bytes, mode: int) -> str:
 def figures(node: Node, state: dict[str, Any]) -> list[float]:
     """Return the values of `GAUGES`, in their order."""
     sets = list_backups(node)
-    verified = [item for item in sets if item["verified"]]
+    verified = [item for item in sets if item["verified"] and item["node"] in ("", node.name)]
     newest = verified[-1] if verified else {"created_at": 0.0, "bytes": 0}
     recovery = channel_backup(node)
     return [

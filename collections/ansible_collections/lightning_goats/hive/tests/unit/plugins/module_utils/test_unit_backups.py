@@ -17,8 +17,11 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._report_statu
 
 
 def sets(letters: str) -> list[dict[str, Any]]:
-    """One set per letter, oldest first: `v` verified, `u` not."""
-    return [{"id": f"{number}{letter}", "verified": letter == "v"} for number, letter in enumerate(letters)]
+    """One set per letter, oldest first: `v` verified, `u` not, `f` verified and another node's."""
+    return [
+        {"id": f"{number}{letter}", "verified": letter in "vf", "node_id": "another" if letter == "f" else "this"}
+        for number, letter in enumerate(letters)
+    ]
 
 
 class TestRetention:
@@ -35,9 +38,15 @@ class TestRetention:
             # No verified one is whole: none goes.
             ("vvvv", 1, "0v 1v 2v 3v", ""),
             ("uvuv", 1, "1v 3v", "0u 2u"),
-            # The database is damaged, and each new set is unsound: the last sound one stays.
-            ("vvuuu", 3, "", "0v"),
-            ("vuuuu", 3, "", "1u"),
+            # The database is damaged, and each new set is unsound: they push no sound one out.
+            ("vvuu", 3, "", "2u"),
+            ("vvuuu", 3, "", "2u 3u"),
+            ("vvu", 2, "", "0v"),
+            ("vuuuu", 3, "", "1u 2u"),
+            # What was brought here from another node does not stand in for this one's.
+            ("vfu", 1, "", "1f"),
+            ("vfvu", 1, "", "0v 1f"),
+            ("fv", 1, "", "0f"),
             ("uuuu", 2, "", "0u 1u"),
             ("v", 0, "", ""),
         ],
@@ -51,7 +60,10 @@ class TestRetention:
         """Every mix of kinds and damages, every place of the set just made: clocks may have jumped anyhow."""
         for length, keep in itertools.product(range(1, 6), range(3)):
             for kinds in itertools.product("vur", repeat=length):
-                found = [{"id": f"{number}{kind}", "verified": kind != "u"} for number, kind in enumerate(kinds)]
+                found = [
+                    {"id": f"{number}{kind}", "verified": kind != "u", "node_id": ""}
+                    for number, kind in enumerate(kinds)
+                ]
                 for made in found:
                     gone = doomed(found, keep, str(made["id"]), lambda name: name.endswith("v"))
                     left = [item["id"] for item in found if item["id"] not in gone]
