@@ -249,6 +249,21 @@ def empty_manifest(first: Path, second: Path) -> None:
     (first / "manifest.json").write_bytes(b"{}")
 
 
+def nest(first: Path, second: Path) -> None:
+    """What would take all the stack of whoever reads it."""
+    (first / "manifest.json").write_bytes(b'{"files":' + b"[" * 100000)
+
+
+def name_what_no_file_can_be_called(first: Path, second: Path) -> None:
+    manifest = manifest_of(first)
+    manifest["files"]["a\0b"] = {"sha256": "", "bytes": 0}
+    (first / "manifest.json").write_bytes(canonical(manifest))
+
+
+def describe_nothing(first: Path, second: Path) -> None:
+    rewrite(first, lambda manifest: manifest["databases"].update({NAME: ["file"]}))
+
+
 def mix(first: Path, second: Path) -> None:
     """Put one plugin's part of the other set into this one, and write a manifest that fits the files."""
     swap(first, second)
@@ -259,7 +274,9 @@ def mix(first: Path, second: Path) -> None:
     ("change", "code"),
     [
         *((change, "set-damaged") for change in (flip, truncate, swap, lose_key, forget_key, smuggle, link, climb)),
+        *((change, "set-damaged") for change in (name_what_no_file_can_be_called, describe_nothing)),
         (no_manifest, "no-set"),
+        (nest, "no-set"),
         (empty_manifest, "set-damaged"),
         (mix, "set-mixed"),
     ],

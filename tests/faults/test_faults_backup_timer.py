@@ -165,6 +165,25 @@ def test_full_at_whichever_write_comes_first_earlier_sets_are_whole(disks: Rig) 
     assert backup_state.failing(backup_state.read(rig.node)) is None
 
 
+def test_what_would_leave_lightningd_no_room_is_not_begun(disks: Rig) -> None:
+    """lightningd ends when it cannot write, and it may share the disk with its backups."""
+    rig = disks
+    good = backup(rig, keep=1)
+    with pytest.raises(HiveError) as refusal:
+        backup(rig, keep=1, min_free_bytes=1 << 40)
+    assert refusal.value.code == "disk-full"
+    assert "hive_min_free_bytes" in refusal.value.message
+    assert (names(rig), leftovers(rig)) == ([good["id"]], [])
+    settings = {"node": rig.node.as_params(), "min_free_bytes": 1 << 40}
+    with pytest.raises(HiveError) as by_the_clock:
+        backup_timer.scheduled(rig.node, settings)
+    assert by_the_clock.value.code == "disk-full"
+    assert (backup_state.failing(backup_state.read(rig.node)) or {})["code"] == "disk-full"
+    made = backup_timer.scheduled(rig.node, {**settings, "min_free_bytes": 1})
+    assert made is not None
+    assert made["verified"]
+
+
 def test_on_a_read_only_disk_it_is_refused_and_nothing_is_lost(disks: Rig) -> None:
     rig = disks
     good = backup(rig, keep=1)

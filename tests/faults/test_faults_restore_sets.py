@@ -106,6 +106,7 @@ def test_the_newest_that_holds_is_taken_and_the_others_are_named(shared_rig: Rig
         ("bad page", "set-damaged"),
         ("directory", "set-mixed"),
         ("missing key", "set-mixed"),
+        ("missing words", "set-damaged"),
     ],
 )
 def test_what_is_not_one_whole_set_is_refused(shared_rig: Rig, stack: Stack, damage: str, code: str) -> None:
@@ -139,6 +140,8 @@ def test_what_is_not_one_whole_set_is_refused(shared_rig: Rig, stack: Stack, dam
         tamper(rig, set_id, bad_page)
     elif damage == "missing key":
         tamper(rig, set_id, no_key)
+    elif damage == "missing words":
+        tamper(rig, set_id, lambda _, manifest: manifest.pop("node_id"))
     else:
         place.rename(folder(rig, set_id[:-1] + ("0" if set_id[-1] != "0" else "1")))
         set_id = next(item.name for item in rig.node.backups_dir.iterdir() if item.name not in (first, set_id))

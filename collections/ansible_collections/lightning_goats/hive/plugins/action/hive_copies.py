@@ -13,6 +13,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _copies
 from ansible_collections.lightning_goats.hive.plugins.module_utils._copies_tar import tar_of
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.errors import HiveError
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.files import disk_error
 from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_hosts import project_path
 
 Json = dict[str, Any]
@@ -27,6 +28,7 @@ ARGUMENTS: Json = {
     "throwaway": {"type": "bool", "default": False},
     "keep": {"type": "int", "default": 10},
     "file": {"type": "str", "default": ""},
+    "min_free_bytes": {"type": "int", "default": 268435456},
 }
 NO_RECIPIENTS = (
     "no copy leaves this node: hive_backup_age_recipients is empty; set it to the public key of an age identity that "
@@ -53,6 +55,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
                 result.update(self._pull(folder, args, variables))
         except HiveError as error:
             raise AnsibleActionFail(error.message, result={"code": error.code, "changed": False}) from error
+        except OSError as error:
+            # Of this machine's own disk, which is as good as full when what was clear did not fit on it.
+            told = disk_error(error, Path(str(error.filename or folder.path)))
+            raise AnsibleActionFail(told.message, result={"code": told.code, "changed": False}) from error
         except _ModuleFailedError as error:
             result.update(error.result)
         finally:
@@ -68,7 +74,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         done: Json = self._execute_module(
             module_name="lightning_goats.hive.hive_copies",
             # Where the identity lies is nobody's business on the node.
-            module_args={**{key: args[key] for key in ("node", "state", "set", "copies_dir")}, **more},
+            module_args={
+                **{key: args[key] for key in ("node", "state", "set", "copies_dir", "min_free_bytes")},
+                **more,
+            },
             task_vars=variables,
         )
         if done.get("failed") or done.get("unreachable"):

@@ -23,6 +23,7 @@ DEFAULTS: Mapping[str, Any] = {
     "hive_backup_every_seconds": 86400,
     "hive_backup_keep": 10,
     "hive_metrics_dir": "",
+    "hive_min_free_bytes": 268435456,
 }
 KEPT_AS = {
     "every": "hive_probe_interval_seconds",
@@ -30,6 +31,7 @@ KEPT_AS = {
     "max_bytes": "hive_probe_max_bytes",
     "backup_every": "hive_backup_every_seconds",
     "backup_keep": "hive_backup_keep",
+    "min_free_bytes": "hive_min_free_bytes",
 }
 
 

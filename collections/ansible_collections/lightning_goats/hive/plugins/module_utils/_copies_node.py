@@ -9,15 +9,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Callable
 
-from ._copies_tar import damaged, tar_of, unpack
+from ._copies_tar import tar_of, unpack
 from ._engine.backup_lightningd import NEWEST
-from ._engine.backup_list import MANIFEST, SET_NAME, backup_of, list_backups
+from ._engine.backup_list import SET_NAME, backup_of, list_backups
 from ._engine.backups import is_whole, verify_set
 from ._engine.errors import HiveError
 from ._engine.files import disk_error, make_dir, read_bytes, remove_tree, sync_dir
 from ._engine.journal import Journal
 from ._engine.lock import engine_lock
 from ._engine.node import Node
+from ._engine.reserve import need_room
 
 Json = dict[str, Any]
 
@@ -47,7 +48,8 @@ def chosen_set(node: Node, wanted: str) -> Json | None:
                 f"a database in backup set {wanted} is not sound, so no copy of it is kept; copy another set", "bad-set"
             )
         return named
-    return next((item for item in reversed(found) if item["verified"]), None)
+    # One of another node that was brought here is no copy of this one's data, however new it is.
+    return next((item for item in reversed(found) if item["verified"] and item["node"] in ("", node.name)), None)
 
 
 def facts_of(node: Node, item: Json) -> Json:
@@ -67,11 +69,13 @@ def channel_backup(node: Node) -> Json | None:
     return {"path": str(path), "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
-def pack(node: Node, name: str, into: Path) -> Json:
+def pack(node: Node, name: str, into: Path, min_free_bytes: int = 0) -> Json:
     """Write a set as one archive that the login user can fetch, and say where it is and what it hashes to."""
     for old in into.parent.glob(f"*/{PACKED}*"):
         if time.time() - old.stat().st_mtime > STALE_SECONDS:
             old.unlink()
+    size = int(backup_of(node.backups_dir / name)["bytes"])
+    need_room(node, into, size, min_free_bytes, f"packing backup set {name}")
     return _hand_out(into / f"{PACKED}{name}.tar", tar_of(node.backups_dir / name))
 
 
@@ -97,16 +101,19 @@ def _hand_out(path: Path, chunks: Iterable[bytes]) -> Json:
     return {"path": str(path), "sha256": digest.hexdigest(), "bytes": size}
 
 
-def take_in(node: Node, fill: Callable[[Path], Path], wanted: str) -> Json:
+def take_in(node: Node, fill: Callable[[Path], Path], wanted: str, size: int = 0, min_free_bytes: int = 0) -> Json:
     """Publish a set that comes back; one that is there already and whole stays.
 
     Args:
         fill: writes the set below the directory it is given and returns the set's own.
         wanted: the set it has to be, "" for any.
+        size: what it takes of the disk.
+        min_free_bytes: what has to stay free there; 0 does not look.
 
     Raises:
-        HiveError: it is damaged or another set than ``wanted``; nothing was published.
+        HiveError: there is no room for it, it is damaged or another set than ``wanted``; nothing was published.
     """
+    need_room(node, node.backups_dir, size, min_free_bytes, "a backup set that comes back")
     with engine_lock(node, LOCK_SECONDS):
         # No list of sets shows it, and the next backup removes it should we die.
         room = node.backups_dir / f".partial-fetched-{os.getpid()}-{os.urandom(2).hex()}"
@@ -144,11 +151,8 @@ def _publish(node: Node, directory: Path, wanted: str) -> Json:
         raise HiveError(
             f"the copy holds backup set {name}, not {wanted}; name the right copy or the right set", "no-set"
         )
-    try:
-        held = verify_set(directory)
-    except (KeyError, TypeError) as error:
-        raise damaged(MANIFEST, f"the copy of backup set {name}") from error
-    if held["id"] != name or SET_NAME.fullmatch(name) is None:
+    held = verify_set(directory)
+    if held.get("id") != name or SET_NAME.fullmatch(name) is None:
         raise HiveError(f"the copy of backup set {name} holds another one under its name; do not use it", "set-damaged")
     there = present_whole(node, name)
     if there is None:

@@ -154,7 +154,7 @@ def _write(path: Path, source: IO[bytes], owner: Owner) -> str:
 def _manifest(content: bytes, where: str) -> dict[str, Any]:
     try:
         manifest = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         manifest = None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise damaged(MANIFEST, where)

@@ -99,6 +99,7 @@ class Wanted:
 
     Attributes:
         metrics_dir: where metrics go as well, such as the directory of node_exporter's textfiles; "" for nowhere else.
+        min_free_bytes: what has to stay free on the disk beside a set.
     """
 
     every: float
@@ -107,6 +108,7 @@ class Wanted:
     backup_every: float = 0.0
     backup_keep: int = 10
     metrics_dir: str = ""
+    min_free_bytes: int = 0
 
 
 def unit_name(node: Node) -> str:
@@ -211,6 +213,7 @@ def _texts(node: Node, wanted: Wanted, digest: str, engine: Path, scheduled: boo
         "backup_every": wanted.backup_every,
         "backup_keep": wanted.backup_keep,
         "metrics_dir": wanted.metrics_dir,
+        "min_free_bytes": wanted.min_free_bytes,
         "kind": "timer" if scheduled else "process",
     }
     texts = {settings_file(node): canonical(settings).decode()}

@@ -41,6 +41,10 @@ options:
       always in C(metrics/hive_backup.prom) of the engine's directory.
     type: str
     default: ""
+  min_free_bytes:
+    description: What has to stay free on the node's disk beside the set, or none is made. V(0) does not look.
+    type: int
+    default: 268435456
 attributes:
   check_mode:
     description: Says whether a set would be made.
@@ -119,6 +123,7 @@ OPTIONS: dict[str, Any] = {
     "reason": {"type": "str", "default": ""},
     "keep": {"type": "int", "default": 10},
     "metrics_dir": {"type": "str", "default": ""},
+    "min_free_bytes": {"type": "int", "default": 268435456},
 }
 READY_SECONDS = 60.0
 LOCK_SECONDS = 120.0
@@ -134,7 +139,7 @@ def work(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     backup = recent_backup(node, seen, parameters["max_age_seconds"])
     changed = backup is None
     if changed and not check_mode:
-        wanted = BackupRequest(parameters["reason"], parameters["keep"], parameters["metrics_dir"])
+        wanted = BackupRequest(*(parameters[key] for key in ("reason", "keep", "metrics_dir", "min_free_bytes")))
         with engine_lock(node, LOCK_SECONDS):
             backup = take_backup(node, seen, wanted)
             journal_backup(Journal(node.journal_file, node.keeper), backup, wanted)

@@ -65,6 +65,11 @@ options:
     description: The opened archive on the node. The action plugin sets it after the transfer; do not set it.
     type: path
     default: ""
+  min_free_bytes:
+    description: What has to stay free on the node's disk beside a set that is packed or brought back. V(0) does not
+      look.
+    type: int
+    default: 268435456
 attributes:
   check_mode:
     description: Says whether a set would be copied or brought back.
@@ -152,6 +157,7 @@ OPTIONS: dict[str, Any] = {
     "pack_into": {"type": "path", "default": ""},
     "pack": {"type": "str", "choices": ["set", "channels"], "default": "set"},
     "incoming": {"type": "path", "default": ""},
+    "min_free_bytes": {"type": "int", "default": 268435456},
 }
 
 
@@ -166,7 +172,10 @@ def work(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     packed = None
     if parameters["pack_into"] and not check_mode:
         into = Path(parameters["pack_into"])
-        packed = pack(node, found["id"], into) if parameters["pack"] == "set" else pack_channels(node, into)
+        if parameters["pack"] == "set":
+            packed = pack(node, found["id"], into, parameters["min_free_bytes"])
+        else:
+            packed = pack_channels(node, into)
     return {"changed": False, "set": facts_of(node, found), "channels": channel_backup(node), "packed": packed}
 
 
@@ -176,7 +185,8 @@ def _fetched(node: Node, parameters: dict[str, Any], check_mode: bool) -> dict[s
         return {"changed": False, "set": there}
     if check_mode:
         return {"changed": True, "set": None}
-    taken = take_in(node, from_archive(Path(parameters["incoming"]), node), parameters["set"])
+    archive, least = Path(parameters["incoming"]), parameters["min_free_bytes"]
+    taken = take_in(node, from_archive(archive, node), parameters["set"], archive.stat().st_size, least)
     return {"changed": taken.pop("new"), "set": taken}
 
 

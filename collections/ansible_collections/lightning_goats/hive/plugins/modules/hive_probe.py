@@ -48,6 +48,10 @@ options:
     description: Directory in which metrics of backups are written as well, such as that of node_exporter's textfiles.
     type: str
     default: ""
+  min_free_bytes:
+    description: What has to stay free on the disk beside a backup set, or none is taken. V(0) does not look.
+    type: int
+    default: 268435456
 attributes:
   check_mode:
     support: full
@@ -93,6 +97,7 @@ OPTIONS: dict[str, Any] = {
     "backup_every_seconds": {"type": "float", "default": 0.0},
     "backup_keep": {"type": "int", "default": 10},
     "metrics_dir": {"type": "str", "default": ""},
+    "min_free_bytes": {"type": "int", "default": 268435456},
 }
 
 
@@ -103,7 +108,7 @@ def work(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         gone = remove(node, check_mode)
         return {**gone, "msg": "probe removed" if gone["changed"] else "no probe is installed"}
     keys = ("interval_seconds", "keep_seconds", "max_bytes", "backup_every_seconds", "backup_keep", "metrics_dir")
-    wanted = Wanted(*(parameters[key] for key in keys))
+    wanted = Wanted(*(parameters[key] for key in (*keys, "min_free_bytes")))
     facts = install(node, wanted, check_mode)
     before, after = facts.pop("before"), facts.pop("after")
     diff = [

@@ -91,6 +91,10 @@ options:
     description: What one call of restic may take.
     type: float
     default: 3600
+  min_free_bytes:
+    description: What has to stay free on the node's disk beside a set that is brought back. V(0) does not look.
+    type: int
+    default: 268435456
 attributes:
   check_mode:
     description: Says what would be copied, forgotten or brought back. V(checked) reads all the same.
@@ -175,6 +179,7 @@ OPTIONS: Json = {
     },
     "lock_seconds": {"type": "float", "default": 120.0},
     "timeout_seconds": {"type": "float", "default": 3600.0},
+    "min_free_bytes": {"type": "int", "default": 268435456},
 }
 
 
@@ -267,7 +272,8 @@ def _fetch(node: Node, repository: Repository, parameters: Json, check_mode: boo
     if there is not None or check_mode:
         words = "is on the node already, every file sound" if there else "would be brought back"
         return {**facts, "changed": there is None, "set": there, "msg": f"backup set {name} {words}"}
-    taken = take_in(node, repository.restore(snapshot), wanted)
+    size = int(tag(snapshot, "bytes") or 0)
+    taken = take_in(node, repository.restore(snapshot), wanted, size, parameters["min_free_bytes"])
     told = f"backup set {name} brought back from restic, every file sound"
     return {**facts, "changed": taken.pop("new"), "set": taken, "msg": told}
 

@@ -148,7 +148,12 @@ def _take(node: Node, settings: Settings) -> dict[str, Any] | None:
     if journal.state().transaction is not None or taken(node):
         return None
     backup_state.attempted(node)
-    wanted = BackupRequest(REASON, int(settings.get("backup_keep", 10)), str(settings.get("metrics_dir", "")))
+    wanted = BackupRequest(
+        REASON,
+        int(settings.get("backup_keep", 10)),
+        str(settings.get("metrics_dir", "")),
+        int(settings.get("min_free_bytes", 0)),
+    )
     try:
         seen = look(Machine(node), READY_SECONDS)
     except HiveError as error:

@@ -28,6 +28,7 @@ from .machine import Machine
 from .node import Node
 from .observe import database_path, options_of
 from .probe import settings_file
+from .reserve import need_room
 from .sealed import seal
 from .stacks import stack_digest
 from .steps import failpoint
@@ -53,11 +54,17 @@ class Part(enum.Enum):
 
 @dataclass(frozen=True)
 class BackupRequest:
-    """Why a set is made, how many are kept, and where else metrics go ("" for where the probe's settings say)."""
+    """Why a set is made and how many are kept.
+
+    Attributes:
+        metrics_dir: where else metrics go; "" for where the probe's settings say.
+        min_free_bytes: what has to stay free on the disk; 0 for whoever has looked before.
+    """
 
     reason: str = ""
     keep: int = 10
     metrics_dir: str = ""
+    min_free_bytes: int = 0
 
 
 def sources(node: Node, seen: Look) -> dict[str, Slot]:
@@ -154,6 +161,8 @@ def _fill(node: Node, seen: Look, partial: Path, request: BackupRequest) -> dict
     configs = options_of(seen.configs)
     databases = {name: database_path(node, slot.manifest, configs) for name, slot in chosen.items()}
     present = {name: path for name, path in databases.items() if path.is_file()}
+    size = sum(file.stat().st_size for path in present.values() for file in (path, _log_of(path)) if file.exists())
+    need_room(node, node.backups_dir, size, request.min_free_bytes, "a backup set")
     targets = {}
     for name, path in present.items():
         make_dir(partial / name, owner)
@@ -198,6 +207,11 @@ def _fill(node: Node, seen: Look, partial: Path, request: BackupRequest) -> dict
         "remarks": remarks,
         **captured,
     }
+
+
+def _log_of(path: Path) -> Path:
+    """Return the write-ahead log of a database, whose pages go into a copy too."""
+    return path.with_name(path.name + "-wal")
 
 
 def _keys(node: Node, chosen: dict[str, Slot], databases: dict[str, Path]) -> dict[str, dict[str, bytes | None]]:
@@ -296,6 +310,22 @@ def verify_set(path: Path) -> dict[str, Any]:
     Raises:
         HiveError: it is not there, not whole, not what was written, or put together from several.
     """
+    try:
+        return _verified(path)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # Not the shape of a manifest, or a name that no file can have: whoever wrote that, no backup did.
+        raise damaged(path, MANIFEST) from error
+    except PermissionError as error:
+        raise HiveError(
+            f"{error.filename} cannot be read ({error.strerror}); run as the user who owns it or as root "
+            "(ansible_become)",
+            "not-allowed",
+        ) from error
+    except OSError as error:
+        raise damaged(path, Path(str(error.filename or MANIFEST)).name) from error
+
+
+def _verified(path: Path) -> dict[str, Any]:
     manifest = read_json(path / MANIFEST)
     if not isinstance(manifest, dict):
         raise HiveError(
@@ -360,7 +390,7 @@ def is_whole(path: Path) -> bool:
     """Whether every file of a set is there and is what was written."""
     try:
         verify_set(path)
-    except (HiveError, OSError, KeyError, TypeError):
+    except HiveError:
         return False
     return True
 

@@ -141,7 +141,7 @@ def read_json(path: Path) -> Any:
         return None
     try:
         return json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -471,8 +471,8 @@ def probe_facts(node: Node) -> dict[str, Any] | None:
         return None
     times = read_ring(ring_file(node), "SELECT max(time), count(*) FROM samples")
     last, samples = times[0] if times else (None, 0)
-    keys = ("engine", "every", "keep_seconds", "max_bytes", "kind", "backup_every", "backup_keep", "metrics_dir")
-    shown = {key: settings.get(key) for key in keys}
+    keys = ["engine", "every", "keep_seconds", "max_bytes", "kind", "backup_every", "backup_keep", "metrics_dir"]
+    shown = {key: settings.get(key) for key in (*keys, "min_free_bytes")}
     return {**shown, "same_node": settings.get("node") == node.as_params(), "last_at": last, "samples": samples}
 
 

@@ -173,6 +173,9 @@ class Restore(Switch):
         """Refuse when the new files do not fit beside the old ones, where lightningd needs its room too."""
         free = free_bytes(self.node.network_dir)
         needed = self.request.min_free_bytes + plan.bytes
+        if self.node.state_dir.stat().st_dev == self.node.network_dir.stat().st_dev:
+            # The set of what is there now goes to the same disk before.
+            needed += sum(part.database.stat().st_size for part in plan.parts if part.facts["there"])
         if free < needed:
             raise HiveError(
                 f"{self.node.name} has {free // 1048576} MiB free at {self.node.network_dir} and the set needs "

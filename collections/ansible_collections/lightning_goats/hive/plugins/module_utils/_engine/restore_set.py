@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .backups import verify_set, verify_signature
+from .backup_list import MANIFEST
+from .backups import damaged, verify_set, verify_signature
 from .errors import HiveError
 from .machine import Machine
 from .node import Node
 from .observe import list_backups
 
 Manifest = dict[str, Any]
+# What a restore goes by; every set has it, of whatever release.
+KEYS = {"verified", "node_id", "network", "created_at", "data_version", "stack", "blockheight", "cln_version"}
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ def newest(node: Node, machine: Machine, node_id: str, unsigned: bool, foreign: 
 
 def _examine(path: Path, machine: Machine, node_id: str, unsigned: bool) -> RestoreSet:
     manifest = verify_set(path)
+    if not manifest.keys() >= KEYS:
+        raise damaged(path, MANIFEST)
     if not manifest["verified"]:
         raise HiveError(
             f"set {path.name} holds a database that was not sound when it was made; use another", "set-damaged"

@@ -65,6 +65,27 @@ def test_the_newest_sound_set_leaves_or_the_one_that_was_named(node: Node, tmp_p
     assert _copies_node.chosen_set(node, "") is None
 
 
+def test_a_set_of_another_node_is_no_copy_of_this_one_s(node: Node) -> None:
+    path = write_set(node.backups_dir, "20261109T000000Z-00000000-0009", 9.0) / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), "node": "bravo"}), encoding="utf-8")
+    assert (_copies_node.chosen_set(node, "") or {})["id"] == NEW
+
+
+def test_what_would_leave_lightningd_no_room_is_neither_packed_nor_taken_in(node: Node, tmp_path: Path) -> None:
+    before = sorted(node.backups_dir.iterdir())
+    assert code_of(lambda: _copies_node.pack(node, NEW, tmp_path, 1 << 60)) == "disk-full"
+    assert not list(tmp_path.glob("hive-set-*"))
+    archive = tmp_path / "archive"
+    archive.write_bytes(b"".join(tar_of(write_set(tmp_path / "elsewhere", "20261105T000000Z-00000000-0005"))))
+
+    def act(least: int) -> object:
+        return _copies_node.take_in(node, _copies_node.from_archive(archive, node), "", 1 << 20, least)
+
+    assert code_of(lambda: act(1 << 60)) == "disk-full"
+    assert sorted(node.backups_dir.iterdir()) == before
+    assert act(1)
+
+
 def test_what_is_handed_out_is_closed_and_what_was_forgotten_goes(node: Node, tmp_path: Path) -> None:
     tmp = tmp_path / "tmp"
     forgotten, young, other = (tmp / name for name in ("a/hive-set-x.tar", "b/hive-set-y.tar", "a/file"))

@@ -116,6 +116,7 @@ class TestWhoNeedsOne:
             "backup_every": 86400.0,
             "backup_keep": 10,
             "metrics_dir": "",
+            "min_free_bytes": 268435456,
             "same_node": True,
             "last_at": 990.0,
         }
@@ -140,6 +141,7 @@ class TestWhoNeedsOne:
             {"backup_every": 3600.0},
             {"backup_keep": 3},
             {"metrics_dir": "/srv"},
+            {"min_free_bytes": None},
         ],
     )
     def test_none_another_or_a_late_one(self, seen: dict[str, Any] | None) -> None:
