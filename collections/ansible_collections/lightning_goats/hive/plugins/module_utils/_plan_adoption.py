@@ -96,7 +96,7 @@ def pending(seen: Json, after: Stack, manifests: Mapping[str, Json], policy: Jso
     in_place = [item for item in adopting if manifests[item["digest"]]["adopts"]["in_place"]]
     if policy.get("adopt", "auto") == "no" or not in_place or not monolith or not monolith["layout"]:
         return []
-    if monolith["ours"] and not monolith["tables"]:
+    if not monolith["tables"] and (monolith["ours"] or facts.get("finished")):
         return []
     return [str(item["name"]) for item in adopting if item["name"] not in facts.get("adopted", [])]
 

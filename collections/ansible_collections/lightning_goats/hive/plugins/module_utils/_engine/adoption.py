@@ -38,7 +38,7 @@ def pending(guard: Guard, state: Adopted) -> Stack:
     if hive is None or guard.request.adopt == "no":
         return []
     facts = facts_of(Place(guard.machine, seen, target, manifests, hive).source, guard.node)
-    if facts is None or not facts["layout"] or (facts["ours"] and not facts["tables"]):
+    if facts is None or not facts["layout"] or (not facts["tables"] and (facts["ours"] or state.finished)):
         return []
     return [item for item in adopters(target, manifests) if item["name"] not in state.plugins]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pwd
+import sqlite3
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -34,6 +35,8 @@ MOVABLE = (
 CORE = "hive_members"
 # Of ours only: written in the transaction that makes or takes over a database.
 KIT = "kit_migrations"
+# The record of a file that our cl-hive goes on with after a monolith.
+TAKEN, IN_PLACE = "kit_adoptions", "(in place)"
 HIVE = "cl-hive"
 
 
@@ -41,7 +44,7 @@ def facts_of(path: Path, node: Node) -> dict[str, Any] | None:
     """Return what a database of a hive holds; None when there is none at that place.
 
     Returns:
-        path, size, ours (whether our cl-hive has made it or taken it over), layout (the first release that has these
+        path, size, ours (whether our cl-hive has made it, and no monolith), layout (the first release that has these
         tables, "" when it is no hive's), tables: rows of those that belong to others today.
     """
     if not path.is_file():
@@ -49,6 +52,7 @@ def facts_of(path: Path, node: Node) -> dict[str, Any] | None:
     connection = open_read_only(path, node.owner)
     try:
         there = set(tables(connection))
+        ours = KIT in there and not _taken(connection, there)
         rows = {
             name: int(connection.execute(f"SELECT count(*) FROM {quoted(name)}").fetchone()[0])
             for name in MOVABLE
@@ -60,10 +64,17 @@ def facts_of(path: Path, node: Node) -> dict[str, Any] | None:
     return {
         "path": str(path),
         "size": path.stat().st_size + (log.stat().st_size if log.is_file() else 0),
-        "ours": KIT in there,
+        "ours": ours,
         "layout": ("2.10.0" if rows else "2.2.1") if CORE in there else "",
         "tables": rows,
     }
+
+
+def _taken(connection: sqlite3.Connection, there: set[str]) -> bool:
+    if TAKEN not in there:
+        return False
+    found = connection.execute(f"SELECT 1 FROM {TAKEN} WHERE table_name = ?", (IN_PLACE,)).fetchone()
+    return found is not None
 
 
 def strays_of(machine: Machine, options: dict[str, dict[str, Any]]) -> list[Stray]:

@@ -110,6 +110,13 @@ def test_a_file_name_that_two_plugins_have_is_refused_and_a_path_is_not() -> Non
     assert (refusals, stack[0]["replaces"]) == ([], [PATH])
 
 
+def test_a_plugin_that_comes_after_all_was_given_up_has_nothing_to_take_over() -> None:
+    monolith = {**by_hand()["adoption"]["monolith"], "tables": {}}
+    for finished, names in ((False, [COMMS]), (True, [])):
+        seen = settled(monolith=monolith, adopted=[HIVE], handed_over=1.0, finished=finished)
+        assert _plan_adoption.pending(seen, STACK, MANIFESTS, POLICY) == names
+
+
 def test_what_was_replaced_stays_replaced_when_nobody_says_so_again() -> None:
     stack, _ = _plan_adoption.with_replaced("alpha", [item(COMMS), item(HIVE)], [], settled())
     assert stack == STACK
