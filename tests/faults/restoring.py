@@ -52,9 +52,14 @@ def backup(rig: Rig) -> str:
     return str(take_backup(rig.node, look(rig.machine, 10.0), BackupRequest("test", 50))["id"])
 
 
-def call(rig: Rig, set_id: str, apply: bool, phrase: str = "", **more: Any) -> dict[str, Any]:
+def call(rig: Rig, set_id: str, apply: bool, phrase: str = "", keep: int = 50, **more: Any) -> dict[str, Any]:
     request = rig.request(
-        "restored", deadman_seconds=0.0, check_mode=not apply, timeouts=TIMEOUTS, backup_keep=50, min_free_bytes=1 << 16
+        "restored",
+        deadman_seconds=0.0,
+        check_mode=not apply,
+        timeouts=TIMEOUTS,
+        backup_keep=keep,
+        min_free_bytes=1 << 16,
     )
     try:
         return restore(rig.node, RestoreRequest(set_id, apply, phrase, request, **more))

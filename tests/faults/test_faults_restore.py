@@ -190,6 +190,14 @@ def test_a_set_of_a_newer_schema_waits_for_its_release(shared_rig: Rig, stack: S
     rig.assert_runs(stack)
 
 
+def test_the_oldest_set_of_all_is_restored_and_none_is_removed_for_it(shared_rig: Rig, stack: Stack) -> None:
+    rig = shared_rig
+    made = [backup(rig) for _ in range(3)]
+    outcome = call(rig, made[0], apply=True, phrase=phrase_of(rig, made[0]), keep=1)
+    assert outcome["phase"] == "confirmed", outcome.get("error")
+    assert set(made) < {item["id"] for item in list_backups(rig.node)}
+
+
 def test_the_newest_verified_set_is_never_removed(shared_rig: Rig, stack: Stack) -> None:
     rig = shared_rig
     seen = look(rig.machine, 10.0)

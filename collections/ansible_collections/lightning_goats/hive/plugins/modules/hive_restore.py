@@ -57,6 +57,10 @@ options:
     description: Who restores. Empty takes O(rollout).
     type: str
     default: ""
+  min_free_bytes:
+    description: What has to stay free on the node's disk beside the restored files and the set of what is there now.
+    type: int
+    default: 268435456
   break_lock:
     description: Take the node from a rollout whose lock is stale.
     type: bool
@@ -184,6 +188,7 @@ OPTIONS: dict[str, Any] = {
     "identity": {"type": "bool", "default": False},
     "rollout": {"type": "str", "default": "restore"},
     "owner": {"type": "str", "default": ""},
+    "min_free_bytes": {"type": "int", "default": 268435456},
     "break_lock": {"type": "bool", "default": False},
     "timeouts": TIMEOUTS,
 }
@@ -198,6 +203,7 @@ def work(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         break_lock=parameters["break_lock"],
         deadman_seconds=0.0,
         timeouts=Timeouts.from_params(parameters["timeouts"]),
+        min_free_bytes=parameters["min_free_bytes"],
         check_mode=check_mode or not parameters["apply"],
     )
     wanted = RestoreRequest(

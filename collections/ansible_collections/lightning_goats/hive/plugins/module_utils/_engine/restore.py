@@ -15,7 +15,7 @@ from .forward import Forward
 from .guard import Guard, Look, Manifests, look
 from .journal import Transaction
 from .node import Node
-from .observe import free_bytes
+from .observe import free_bytes, list_backups
 from .request import Request
 from .restore_plan import Plan, Wanted, follows
 from .restore_set import named, newest
@@ -159,7 +159,8 @@ class Restore(Switch):
 
     def _back_up(self, plan: Plan, seen: Look) -> str:
         """Take a set of what is there now; where a database is past reading, what is put aside has to do."""
-        wanted = BackupRequest(f"before restore of {plan.chosen.id}", max(2, self.request.backup_keep + 1))
+        # No set goes for it: the oldest may be the very one that is restored.
+        wanted = BackupRequest(f"before restore of {plan.chosen.id}", len(list_backups(self.node)) + 1)
         try:
             self.backup = take_backup(self.node, seen, wanted)
         except HiveError as error:
