@@ -342,6 +342,13 @@ def test_once_the_monolith_gave_its_tables_up_it_does_not_come_back(tmp_path: Pa
             finalize(rig.node, request)
         assert refused.value.code == "too-early"
         early = replace(request, early="rig")
+        away = node.taken.rename(node.taken.with_name("away.db"))
+        for check_mode in (True, False):
+            with pytest.raises(HiveError, match="keeps its tables") as refused:
+                finalize(rig.node, replace(early, check_mode=check_mode))
+            assert refused.value.code == "adoption-gone"
+        assert TABLE in tables_of(node.monolith)
+        away.rename(node.taken)
         assert finalize(rig.node, replace(early, check_mode=True))["dropped"] == [TABLE]
         assert TABLE in tables_of(node.monolith), "a forecast changes nothing"
         done = finalize(rig.node, early)

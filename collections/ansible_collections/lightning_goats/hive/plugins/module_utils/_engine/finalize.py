@@ -11,15 +11,15 @@ from typing import Any
 from .._slots import Slot
 from .adoption_state import HANDED, HANDING, Adopted, adopted_by
 from .adoption_work import BYTES_PER_SECOND, CHILD_SECONDS, HAND_OVER, ask
-from .backups import BackupRequest, take_backup
+from .backups import BackupRequest, sources, take_backup
 from .errors import HiveError
 from .guard import Look, look
 from .journal import Journal
 from .lock import engine_lock, read_lock
 from .machine import Machine
-from .monolith import facts_of
+from .monolith import facts_of, took
 from .node import Node
-from .observe import free_bytes
+from .observe import database_path, free_bytes, options_of
 from .request import Timeouts
 from .steps import failpoint
 
@@ -80,6 +80,7 @@ class Finalizer:
         reason = self._nothing()
         if not reason:
             self._refuse()
+            self._refuse_loss(look(self.machine, self.request.timeouts.ready))
         return self._result(bool(not reason), [] if reason else sorted(self._left()), [], None, reason)
 
     def run(self) -> dict[str, Any]:
@@ -89,6 +90,7 @@ class Finalizer:
             return self._result(False, [], self.state.kept, None, reason)
         self._refuse()
         seen = look(self.machine, self.request.timeouts.ready)
+        self._refuse_loss(seen)
         slot = self._owner(seen)
         backup = None
         if not self.state.handed:
@@ -153,6 +155,28 @@ class Finalizer:
             "too-early",
             stood_seconds=round(stood),
         )
+
+    def _refuse_loss(self, seen: Look) -> None:
+        """Refuse to give up tables whose rows are not where they were taken: the monolith's are all there is then.
+
+        Raises:
+            HiveError: a plugin works on another database than the one that it took rows into.
+        """
+        slots = sources(self.node, seen)
+        for name, report in self.state.plugins.items():
+            told = {table for table, facts in report["tables"].items() if facts["digest"] and int(facts["source"])}
+            if not told:
+                continue
+            path = database_path(self.node, slots[name].manifest, options_of(seen.configs)) if name in slots else None
+            missing = sorted(told - (took(path, self.node) if path is not None else set()))
+            if missing:
+                raise HiveError(
+                    f"{name} has taken {missing[0]} over and its database {path or 'of an unknown place'} says "
+                    f"nothing of it, so the monolith of {self.node.name} keeps its tables; restore a backup set made "
+                    "since then (restore.yml), or go back with rollback.yml",
+                    "adoption-gone",
+                    plugin=name,
+                )
 
     def _owner(self, seen: Look) -> Slot:
         """Return the release that runs on the monolith's file."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pwd
-import sqlite3
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._sqlite import open_read_only, quoted, tables
 from . import containers
@@ -16,6 +15,9 @@ from .machine import Machine
 from .node import Node
 from .processes import Identity
 from .runtimes import DockerRuntime
+
+if TYPE_CHECKING:
+    import sqlite3
 
 # What comms and archon own today and the monolith kept; versions before 2.10.0 had none of it.
 MOVABLE = (
@@ -68,6 +70,19 @@ def facts_of(path: Path, node: Node) -> dict[str, Any] | None:
         "layout": ("2.10.0" if rows else "2.2.1") if CORE in there else "",
         "tables": rows,
     }
+
+
+def took(path: Path, node: Node) -> set[str]:
+    """Return the tables of a monolith that the owner of a database says it has taken over."""
+    if not path.is_file():
+        return set()
+    connection = open_read_only(path, node.owner)
+    try:
+        if TAKEN not in tables(connection):
+            return set()
+        return {str(row[0]) for row in connection.execute(f"SELECT table_name FROM {TAKEN}")}
+    finally:
+        connection.close()
 
 
 def _taken(connection: sqlite3.Connection, there: set[str]) -> bool:
