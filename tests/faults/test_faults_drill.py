@@ -151,6 +151,12 @@ def leave_an_orphan(rig: DrillRig) -> None:
     rig.forge()
 
 
+def say_nonsense_of_the_stack(rig: DrillRig) -> None:
+    """As somebody without the node's key would who wants the last good evidence to stay the newest."""
+    (rig.set_path / "stack.json").write_text('["nothing of a stack"]')
+    rig.forge()
+
+
 def raise_the_schema(rig: DrillRig) -> None:
     with sqlite3.connect(database(rig, HIVE)) as connection:
         connection.execute("PRAGMA user_version = 99")
@@ -171,6 +177,7 @@ def raise_the_schema(rig: DrillRig) -> None:
         (spoil_a_page, f"{COMMS} integrity"),
         (change_a_row, f"{COMMS} rows"),
         (leave_an_orphan, f"{COMMS} foreign keys"),
+        (say_nonsense_of_the_stack, "drill"),
         (raise_the_schema, f"{HIVE} schema"),
     ],
 )
@@ -225,6 +232,25 @@ def test_what_only_the_plugins_can_tell_is_red_too(
     damage(rig)
     outcome = rig.drill()
     assert failed(outcome)[0] == seen
+    assert leftovers(rig) == []
+
+
+def test_where_the_node_s_own_database_is_damaged_the_set_is_drilled_all_the_same(rig: DrillRig) -> None:
+    manifest = json.loads((rig.set_path / MANIFEST).read_bytes())
+    damaged = rig.root / "damaged.db"
+    content = bytearray(database(rig, COMMS).read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    damaged.write_bytes(content)
+    manifest["databases"][COMMS]["source"] = str(damaged)
+    rig.forge(databases=manifest["databases"])
+    drill = rig.drill()["drill"]
+    assert (drill["result"], drill["rpo"]["rows_since"][COMMS]) == ("PASSED", None)
+
+
+def test_without_room_for_lightningd_beside_it_there_is_no_drill(rig: DrillRig) -> None:
+    with pytest.raises(HiveError) as error:
+        rig.drill(min_free_bytes=1 << 60)
+    assert error.value.code == "disk-full"
     assert leftovers(rig) == []
 
 

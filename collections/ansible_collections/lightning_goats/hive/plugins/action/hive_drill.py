@@ -34,6 +34,7 @@ ARGUMENTS: Json = {
     "cache_dir": {"type": "str", "default": ".cache/release"},
     "architectures": {"type": "list", "elements": "str", "choices": MACHINES, "default": MACHINES},
     "timeouts": {"type": "dict", "default": {}},
+    "min_free_bytes": {"type": "int", "default": 268435456},
 }
 
 

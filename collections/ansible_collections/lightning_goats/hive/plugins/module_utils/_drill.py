@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ._drill_checks import ARCHON, Check, Checks, Json, Semantics, database, excused, read
-from ._drill_scratch import Artifact, Scratch, alone, home_of, program, room_for, sweep
+from ._drill_scratch import Artifact, Scratch, alone, home_of, program, sweep
 from ._engine.backup_list import MANIFEST
 from ._engine.backups import verify_set, verify_signature
 from ._engine.errors import HiveError
-from ._engine.files import read_bytes, read_json
+from ._engine.files import disk_error, read_bytes, read_json
 from ._engine.journal import Journal
 from ._engine.machine import Machine
 from ._engine.node import Node
@@ -27,6 +27,7 @@ from ._engine.observe import list_backups
 from ._engine.processes import Identity
 from ._engine.proof import GOOD
 from ._engine.request import Timeouts
+from ._engine.reserve import need_room
 from ._engine.runtimes import runtime_of
 from ._engine.sealed import is_sealed
 from ._slots import Slot, find_slot, verify_slot
@@ -45,12 +46,17 @@ DATABASE_KEYS = {"file", "source", "rows", "schema_version"}
 
 @dataclass(frozen=True)
 class DrillRequest:
-    """One call of hive_drill. An empty `set_id` takes the newest set, whole or not: a drill has to notice."""
+    """One call of hive_drill. An empty `set_id` takes the newest set, whole or not: a drill has to notice.
+
+    Attributes:
+        min_free_bytes: what has to stay free on the disk beside the scratch node.
+    """
 
     artifact: Artifact
     set_id: str = ""
     timeouts: Timeouts = field(default_factory=Timeouts)
     check_mode: bool = False
+    min_free_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,9 @@ class Drill:
             return facts
         with alone(self.node):
             facts["swept"] = sweep(self.node, self.runtime)
+            # A copy of the set, and as much again; lightningd may write to the same disk.
+            size = 2 * sum(path.lstat().st_size for path in set_path.rglob("*"))
+            need_room(self.node, home_of(self.node), size, max(1, self.request.min_free_bytes), "a drill")
             lightningd = program(self.node, self.runtime, self.request.artifact)
             if lightningd is None:
                 return {**facts, "missing": [self.request.artifact.digest]}
@@ -123,6 +132,11 @@ class Drill:
                 rows_since = self._rows_since(manifest)
         except HiveError as error:
             self.checks.note("drill", False, error.message)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            # Whoever forges a set must not be able to end the drill before it has said so.
+            self.checks.note("drill", False, "what stands in it is not what a backup writes; use another set")
+        except OSError as error:
+            self.checks.note("drill", False, disk_error(error, Path(str(error.filename or scratch.directory))).message)
         finally:
             left = scratch.end()
         self.checks.note("nothing left", not left, f"processes {left}" if left else "")
@@ -152,13 +166,6 @@ class Drill:
         self.checks.note("files", True, f"{len(manifest['files'])} files as the manifest says")
         self._origin(manifest)
         self._find_members(set_path, manifest)
-        size = int(manifest["bytes"])
-        if not room_for(home_of(self.node), size):
-            raise HiveError(
-                f"{home_of(self.node)} has no room for a copy of the set and as much again ({size // 1048576} MiB); "
-                "free some space and drill again",
-                "disk-full",
-            )
         scratch.make()
         for name in manifest["databases"]:
             if name in self.slots:
@@ -303,6 +310,8 @@ class Drill:
 
     def _rows_since(self, manifest: Json) -> Json:
         """Return, per plugin and table, by how many rows the node is ahead of the set; None where nobody can say."""
+        import sqlite3  # imported late, as elsewhere
+
         found: Json = {}
         for name, facts in manifest["databases"].items():
             path = Path(str(facts["source"]))
@@ -316,6 +325,10 @@ class Drill:
                     table: int(connection.execute(f"SELECT count(*) FROM {quoted(table)}").fetchone()[0])
                     for table in tables(connection)
                 }
+            except sqlite3.DatabaseError:
+                # The present one is damaged: then a set that holds is worth all the more.
+                found[name] = None
+                continue
             finally:
                 connection.close()
             ahead = {table: count - int(facts["rows"].get(table, 0)) for table, count in now.items()}

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import selectors
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -424,8 +423,3 @@ def _first_line(process: subprocess.Popen[bytes], seconds: float) -> str:
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         return process.stdout.readline().decode("utf-8", "replace") if selector.select(seconds) else ""
-
-
-def room_for(path: Path, needed: int) -> bool:
-    """Whether a copy of a set and what the plugins add to it fit where the drills are."""
-    return shutil.disk_usage(path).free > needed * 2

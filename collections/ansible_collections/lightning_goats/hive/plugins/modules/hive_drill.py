@@ -69,6 +69,10 @@ options:
     elements: str
     choices: [x86_64, aarch64]
     default: [x86_64, aarch64]
+  min_free_bytes:
+    description: What has to stay free on the node's disk beside the scratch node.
+    type: int
+    default: 268435456
   timeouts:
     description: Seconds that each part may take, as in M(lightning_goats.hive.hive_switch).
     type: dict
@@ -204,6 +208,7 @@ OPTIONS: dict[str, Any] = {
         "default": ["x86_64", "aarch64"],
     },
     "timeouts": TIMEOUTS,
+    "min_free_bytes": {"type": "int", "default": 268435456},
     "lightningd": {
         "type": "dict",
         "options": {
@@ -229,6 +234,7 @@ def work(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         parameters["set"],
         Timeouts.from_params(parameters["timeouts"]),
         check_mode,
+        parameters["min_free_bytes"],
     )
     return {"changed": False, **Drill(Node.from_params(parameters["node"]), request).run()}
 
