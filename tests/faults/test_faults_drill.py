@@ -127,15 +127,20 @@ def sign_it_by_another(rig: DrillRig) -> None:
     rig.forge(node_id=stranger)
 
 
-def spoil_a_page(rig: DrillRig) -> None:
-    """A page that reads back as it was written, and was wrong then."""
-    path = database(rig, COMMS)
+def overwrite_pages(path: Path) -> None:
+    """Overwrite the first page of a table and of each of its indexes."""
     with sqlite3.connect(path) as connection:
-        page = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'comms_advisors'").fetchone()[0]
+        pages = connection.execute("SELECT rootpage FROM sqlite_master WHERE tbl_name = 'comms_advisors'").fetchall()
         size = connection.execute("PRAGMA page_size").fetchone()[0]
     with path.open("r+b") as file:
-        file.seek((page - 1) * size)
-        file.write(b"\x00" * 64)
+        for (page,) in pages:
+            file.seek((page - 1) * size)
+            file.write(b"\x00" * 64)
+
+
+def spoil_a_page(rig: DrillRig) -> None:
+    """Pages that read back as they were written, and were wrong then."""
+    overwrite_pages(database(rig, COMMS))
     rig.forge()
 
 
@@ -238,9 +243,8 @@ def test_what_only_the_plugins_can_tell_is_red_too(
 def test_where_the_node_s_own_database_is_damaged_the_set_is_drilled_all_the_same(rig: DrillRig) -> None:
     manifest = json.loads((rig.set_path / MANIFEST).read_bytes())
     damaged = rig.root / "damaged.db"
-    content = bytearray(database(rig, COMMS).read_bytes())
-    content[4096:] = b"\xff" * (len(content) - 4096)
-    damaged.write_bytes(content)
+    damaged.write_bytes(database(rig, COMMS).read_bytes())
+    overwrite_pages(damaged)
     manifest["databases"][COMMS]["source"] = str(damaged)
     rig.forge(databases=manifest["databases"])
     drill = rig.drill()["drill"]
