@@ -9,15 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ._engine.backup_digest import table_facts
 from ._engine.errors import HiveError
 from ._engine.machine import Machine
 from ._slots import Slot
-
-if TYPE_CHECKING:
-    pass
 
 COMMS, ARCHON, HIVE = "cl-hive-comms", "cl-hive-archon", "cl-hive"
 MEMBERS = "hive_members"
@@ -85,7 +82,8 @@ def database(checks: Checks, plugin: str, path: Path, facts: Json, slot: Slot | 
         connection = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
         try:
             found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(3)")]
-            checks.note("integrity", found == ["ok"], "" if found == ["ok"] else found[0], plugin)
+            # SQLite says several faults on several lines of one answer.
+            checks.note("integrity", found == ["ok"], "" if found == ["ok"] else " ".join(found[0].split()), plugin)
             foreign = connection.execute("PRAGMA foreign_key_check").fetchone()
             said = f"row {foreign[1]} of {foreign[0]} names a row of {foreign[2]} that is not there" if foreign else ""
             checks.note("foreign keys", not foreign, said, plugin)
