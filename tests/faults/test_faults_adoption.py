@@ -337,6 +337,10 @@ def test_once_the_monolith_gave_its_tables_up_it_does_not_come_back(tmp_path: Pa
     rig.start()
     try:
         rig.settle(node.stack())
+        # A way back that failed has changed the monolith's table; it was taken over once more.
+        node.write(node.taken, "event:5", "new")
+        assert rig.crash("carry-back:error-after", "rolled_back", deadman_seconds=0.0)[1]["phase"] == "reverted"
+        assert node.rows(node.monolith)["event:5"] == "new"
         request = FinalizeRequest("f1", 1000.0, timeouts=TIMEOUTS)
         with pytest.raises(HiveError) as refused:
             finalize(rig.node, request)

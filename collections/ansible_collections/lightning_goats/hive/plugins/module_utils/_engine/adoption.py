@@ -245,15 +245,18 @@ class Undo(Work):
         self.state = adopted_by(session.record.journal.entries)
         entries = session.txn.entries
         self.adopted = [entry["data"] for entry in entries if entry["event"] == ADOPTED]
-        self.carried = [entry["data"] for entry in entries if entry["event"] == CARRIED]
+        # Begun is enough: the monolith's tables may have changed before it was said that they had.
+        self.carried = any(
+            entry["event"] == "intent" and entry["data"].get("step") == Step.CARRY_BACK.value for entry in entries
+        )
         self.absent = [
             str(path)
             for entry in entries
             if entry["event"] == "intent" and entry["data"].get("step") == Step.ADOPT.value
             for path in entry["data"]["absent"]
         ]
-        known = [*self.adopted, *self.carried]
-        super().__init__(session, seen, Path(str(known[-1]["path"])) if known else Path(), "present")
+        path = str(self.adopted[-1]["path"]) if self.adopted else self.state.path
+        super().__init__(session, seen, Path(path), "present")
 
     def run(self) -> list[str]:
         """Bring the rows back to where the previous stack looks for them; what cannot be is kept aside and told.

@@ -78,10 +78,10 @@ class Finalizer:
     def forecast(self) -> dict[str, Any]:
         """Return what a run would do, after the same checks."""
         reason = self._nothing()
-        if not reason:
-            self._refuse()
-            self._refuse_loss(look(self.machine, self.request.timeouts.ready))
-        return self._result(bool(not reason), [] if reason else sorted(self._left()), [], None, reason)
+        if reason:
+            return self._result(False, [], [], None, reason)
+        self._refuse()
+        return self._result(True, sorted(self._left(look(self.machine, self.request.timeouts.ready))), [], None, "")
 
     def run(self) -> dict[str, Any]:
         """Back up, hand over, write it down."""
@@ -90,8 +90,7 @@ class Finalizer:
             return self._result(False, [], self.state.kept, None, reason)
         self._refuse()
         seen = look(self.machine, self.request.timeouts.ready)
-        self._refuse_loss(seen)
-        slot = self._owner(seen)
+        slot, left = self._owner(seen), self._left(seen)
         backup = None
         if not self.state.handed:
             failpoint(Step.BACKUP)
@@ -100,7 +99,7 @@ class Finalizer:
             # From here on tables may be gone, so the monolith must not come back.
             self.journal.append(HANDING, {"set": backup["id"], "tables": sorted(self.state.tables)}, "", self._rollout)
         path = Path(self.state.path)
-        told = {"database": self.node.to_inside(path), "tables": self._left()}
+        told = {"database": self.node.to_inside(path), "tables": left}
         failpoint(Step.HAND_OVER)
         answer = ask(self.machine, slot, HAND_OVER, told, CHILD_SECONDS + path.stat().st_size / BYTES_PER_SECOND)
         failpoint(Step.HAND_OVER, after=True)
@@ -111,11 +110,35 @@ class Finalizer:
             self.journal.append(HANDED, {"dropped": dropped, "kept": kept}, "", self._rollout)
         return self._result(changed, dropped, kept, backup, "")
 
-    def _left(self) -> dict[str, dict[str, Any]]:
-        """Return the tables that are still in the monolith's file, as they were taken over."""
+    def _left(self, seen: Look) -> dict[str, dict[str, Any]]:
+        """Return the tables that are still in the monolith's file, as they were taken over.
+
+        Their new owners say what they took: they may have done so once more since the journal was told.
+
+        Raises:
+            HiveError: a plugin works on another database than the one that it took rows into; the monolith's are all
+                there is then.
+        """
         facts = facts_of(Path(self.state.path), self.node)
         there = facts["tables"] if facts is not None else {}
-        return {name: told for name, told in self.state.tables.items() if name in there}
+        slots, options = sources(self.node, seen), options_of(seen.configs)
+        left: dict[str, dict[str, Any]] = {}
+        for name, report in self.state.plugins.items():
+            path = database_path(self.node, slots[name].manifest, options) if name in slots else None
+            taken = took(path, self.node) if path is not None else {}
+            for table, told in report["tables"].items():
+                if not told["digest"] or table not in there:
+                    continue
+                if table not in taken:
+                    raise HiveError(
+                        f"{name} has taken {table} over and its database {path or 'of an unknown place'} says nothing "
+                        f"of it, so the monolith of {self.node.name} keeps its tables; restore a backup set made since "
+                        "then (restore.yml), or go back with rollback.yml",
+                        "adoption-gone",
+                        plugin=name,
+                    )
+                left[table] = taken[table]
+        return left
 
     @property
     def _rollout(self) -> str:
@@ -155,28 +178,6 @@ class Finalizer:
             "too-early",
             stood_seconds=round(stood),
         )
-
-    def _refuse_loss(self, seen: Look) -> None:
-        """Refuse to give up tables whose rows are not where they were taken: the monolith's are all there is then.
-
-        Raises:
-            HiveError: a plugin works on another database than the one that it took rows into.
-        """
-        slots = sources(self.node, seen)
-        for name, report in self.state.plugins.items():
-            told = {table for table, facts in report["tables"].items() if facts["digest"] and int(facts["source"])}
-            if not told:
-                continue
-            path = database_path(self.node, slots[name].manifest, options_of(seen.configs)) if name in slots else None
-            missing = sorted(told - (took(path, self.node) if path is not None else set()))
-            if missing:
-                raise HiveError(
-                    f"{name} has taken {missing[0]} over and its database {path or 'of an unknown place'} says "
-                    f"nothing of it, so the monolith of {self.node.name} keeps its tables; restore a backup set made "
-                    "since then (restore.yml), or go back with rollback.yml",
-                    "adoption-gone",
-                    plugin=name,
-                )
 
     def _owner(self, seen: Look) -> Slot:
         """Return the release that runs on the monolith's file."""

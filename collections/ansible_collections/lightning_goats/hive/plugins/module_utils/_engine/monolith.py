@@ -72,15 +72,16 @@ def facts_of(path: Path, node: Node) -> dict[str, Any] | None:
     }
 
 
-def took(path: Path, node: Node) -> set[str]:
-    """Return the tables of a monolith that the owner of a database says it has taken over."""
+def took(path: Path, node: Node) -> dict[str, dict[str, Any]]:
+    """Return, per table of a monolith, what the owner of a database says it has taken over: rows and digest."""
     if not path.is_file():
-        return set()
+        return {}
     connection = open_read_only(path, node.owner)
     try:
         if TAKEN not in tables(connection):
-            return set()
-        return {str(row[0]) for row in connection.execute(f"SELECT table_name FROM {TAKEN}")}
+            return {}
+        rows = connection.execute(f"SELECT table_name, source_rows, source_digest FROM {TAKEN}")
+        return {str(name): {"rows": int(count), "digest": str(digest)} for name, count, digest in rows}
     finally:
         connection.close()
 
