@@ -135,6 +135,24 @@ def test_an_older_monolith_without_the_tables_keeps_working(tmp_path: Path) -> N
         assert list(connection.iterdump()) == before
 
 
+def test_rows_that_were_put_aside_do_not_bar_the_way_back(tmp_path: Path) -> None:
+    stage = Stage(tmp_path).build("2.10.0", "tiny", "invalid", "orphans", "words", "case")
+    change(stage.monolith, "INSERT INTO nostr_state VALUES ('event:odd', CAST(x'ff' AS TEXT)), (x'00', 'blob')")
+    stage.adopt(final=True)
+    change(stage.database(COMMS), NEW_OFFER)
+    with opened(stage.monolith) as connection:
+        before = connection.execute("SELECT hex(key), hex(value) FROM nostr_state ORDER BY 1").fetchall()
+    assert done(stage.carry_back()) == (1, 0, 0)
+    with opened(stage.monolith) as connection:
+        assert connection.execute("SELECT hex(key), hex(value) FROM nostr_state ORDER BY 1").fetchall() == before
+    # Also where the monolith broke a row after it was taken.
+    one = next(row[0] for row in stage.rows(stage.database(COMMS), OFFERS) if row[0] != "ours")
+    change(stage.monolith, f"UPDATE {OFFERS} SET pricing_model = CAST(x'ff' AS TEXT) WHERE offer_id = '{one}'")
+    change(stage.database(COMMS), f"UPDATE {OFFERS} SET min_reputation = 77 WHERE offer_id = '{one}'")
+    answer = stage.carry_back()
+    assert (done(answer), sum(left(answer, OFFERS).values())) == ((0, 0, 0), 1)
+
+
 def test_without_an_adoption_nothing_is_forced_on_the_monolith(tmp_path: Path) -> None:
     stage = Stage(tmp_path).build()
     with application(COMMS, stage.directory) as (app, _):

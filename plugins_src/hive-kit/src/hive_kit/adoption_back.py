@@ -18,7 +18,7 @@ from urllib.parse import quote
 from hive_kit.adoption import MovedTable, Row
 from hive_kit.adoption_pass import Request, key_of
 from hive_kit.adoption_record import ADOPTIONS, BASIS
-from hive_kit.adoption_source import BASIS_BYTES, BATCH, key_text, row_digest, select_by_key
+from hive_kit.adoption_source import BASIS_BYTES, BATCH, decode_text, key_text, row_digest, select_by_key
 from hive_kit.errors import AdoptionError
 from hive_kit.store import Store
 
@@ -64,6 +64,7 @@ class Monolith:
     def __init__(self, path: Path, connection: sqlite3.Connection, tables: Iterable[str]) -> None:
         self.path = path
         self._connection = connection
+        connection.text_factory = decode_text  # a row that was put aside for its text must not bar the way back
         self._writable = frozenset(tables)
         self.tables = frozenset(
             str(row[0]) for row in self.query("SELECT name FROM sqlite_master WHERE type = 'table'")

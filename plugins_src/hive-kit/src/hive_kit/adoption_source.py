@@ -56,7 +56,7 @@ _ADDED: Final = frozenset(
 )
 _MODULUS: Final = 1 << 256
 # Text that is no UTF-8 must not end the reading: such a row goes into quarantine.
-_decode: Callable[[bytes], str] = partial(str, encoding="utf-8", errors="surrogateescape")
+decode_text: Callable[[bytes], str] = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
 def _of_bytes(value: Any) -> str:
@@ -108,7 +108,7 @@ class Source:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
-        connection.text_factory = _decode
+        connection.text_factory = decode_text
         self.tables = frozenset(
             str(row[0]) for row in self._query("SELECT name FROM sqlite_master WHERE type = 'table'")
         )
