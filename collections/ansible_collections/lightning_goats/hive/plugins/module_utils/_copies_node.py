@@ -12,6 +12,7 @@ from typing import Any, Callable
 from ._copies_tar import tar_of, unpack
 from ._engine.backup_lightningd import NEWEST
 from ._engine.backup_list import SET_NAME, backup_of, list_backups
+from ._engine.backup_retention import FETCHED
 from ._engine.backups import is_whole, verify_set
 from ._engine.errors import HiveError
 from ._engine.files import disk_error, make_dir, read_bytes, remove_tree, sync_dir
@@ -114,18 +115,20 @@ def take_in(node: Node, fill: Callable[[Path], Path], wanted: str, size: int = 0
         HiveError: there is no room for it, it is damaged or another set than ``wanted``; nothing was published.
     """
     need_room(node, node.backups_dir, size, min_free_bytes, "a backup set that comes back")
-    with engine_lock(node, LOCK_SECONDS):
-        # No list of sets shows it, and the next backup removes it should we die.
-        room = node.backups_dir / f".partial-fetched-{os.getpid()}-{os.urandom(2).hex()}"
-        make_dir(room, node.keeper)
-        try:
-            directory = fill(room)
-            _own(directory, node)
+    node.prepare()
+    # No list of sets shows it, and once we are dead the next backup removes it.
+    room = node.backups_dir / f"{FETCHED}{os.getpid()}-{os.urandom(2).hex()}"
+    make_dir(room, node.keeper)
+    try:
+        directory = fill(room)
+        _own(directory, node)
+        # Not before: what comes over a network takes its time, and a dead-man must not have to wait for that.
+        with engine_lock(node, LOCK_SECONDS):
             return _publish(node, directory, wanted)
-        except OSError as error:
-            raise disk_error(error, room) from error
-        finally:
-            remove_tree(room)
+    except OSError as error:
+        raise disk_error(error, room) from error
+    finally:
+        remove_tree(room)
 
 
 def from_archive(archive: Path, node: Node) -> Callable[[Path], Path]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Callable
 
 from .backup_list import list_backups
 from .files import remove_tree
 from .node import Node
+from .processes import PROC
 
+# Then the number of the process that brings a set back.
+FETCHED = ".partial-fetched-"
 Proof = Callable[[Path], bool]
 
 
@@ -22,7 +26,14 @@ def prune(node: Node, keep: int, made: str, whole: Proof) -> None:
     for name in doomed(list_backups(node), keep, made, lambda name: whole(node.backups_dir / name)):
         remove_tree(node.backups_dir / name)
     for leftover in node.backups_dir.glob(".partial-*"):
-        remove_tree(leftover)
+        if not fetching(leftover):
+            remove_tree(leftover)
+
+
+def fetching(path: Path) -> bool:
+    """Whether somebody who lives brings a set back there, of which the engine's lock says nothing."""
+    found = re.fullmatch(rf"{re.escape(FETCHED)}([0-9]+)-.*", path.name)
+    return found is not None and (PROC / found.group(1)).exists()
 
 
 def doomed(found: list[dict[str, Any]], keep: int, made: str, whole: Callable[[str], bool]) -> list[str]:

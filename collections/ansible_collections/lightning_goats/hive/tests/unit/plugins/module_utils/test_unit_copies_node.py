@@ -13,7 +13,9 @@ import pytest
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _copies_node
 from ansible_collections.lightning_goats.hive.plugins.module_utils._copies_tar import tar_of
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.backup_lightningd import NEWEST
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.backup_retention import prune
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.errors import HiveError
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.lock import engine_lock
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.node import Node
 
 OLD, NEW, BAD = (f"2026110{day}T000000Z-00000000-000{day}" for day in (1, 2, 3))
@@ -116,6 +118,23 @@ def test_the_channel_backup_is_the_one_that_the_backups_keep(node: Node, tmp_pat
     }
     packed = _copies_node.pack_channels(node, tmp_path)
     assert packed["sha256"] == found["sha256"]
+
+
+def test_while_a_set_comes_back_the_engine_is_free_and_a_backup_leaves_it_alone(node: Node, tmp_path: Path) -> None:
+    """Over a network that may take an hour, and a dead-man must not have to wait for it."""
+    dead = node.backups_dir / f".partial-fetched-{2**22 + 1}-0000"
+    dead.mkdir()
+    archive = tmp_path / "archive"
+    archive.write_bytes(b"".join(tar_of(write_set(tmp_path / "elsewhere", "20261105T000000Z-00000000-0005"))))
+
+    def fill(room: Path) -> Path:
+        directory = _copies_node.from_archive(archive, node)(room)
+        with engine_lock(node, 0.0):
+            prune(node, 10, OLD, lambda _: True)
+        return directory
+
+    assert _copies_node.take_in(node, fill, "")["new"]
+    assert not list(node.backups_dir.glob(".partial-*"))
 
 
 @pytest.mark.parametrize(("damage", "wanted", "code"), [
