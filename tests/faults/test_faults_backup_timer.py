@@ -194,6 +194,19 @@ def test_on_a_read_only_disk_it_is_refused_and_nothing_is_lost(disks: Rig) -> No
     assert is_whole(path_of(rig, good))
 
 
+def test_an_older_set_that_cannot_be_removed_costs_no_new_one(disks: Rig) -> None:
+    rig = disks
+    old = backup(rig, keep=1)
+    with read_only(path_of(rig, old)):
+        made = backup(rig, keep=1)
+    assert made["verified"]
+    assert any("could not be removed" in remark for remark in made["remarks"])
+    assert backup_state.read(rig.node)["success"]["id"] == made["id"]
+    assert names(rig) == [old["id"], made["id"]]
+    backup(rig, keep=1)
+    assert old["id"] not in names(rig)
+
+
 def test_a_set_that_was_damaged_since_does_not_stand_in_for_a_whole_one(disks: Rig) -> None:
     """However many newer ones there are, and whatever the clock says: the last whole verified set stays."""
     rig = disks

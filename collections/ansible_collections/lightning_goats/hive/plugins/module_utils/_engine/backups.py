@@ -137,7 +137,12 @@ def _make(node: Node, seen: Look, request: BackupRequest) -> dict[str, Any]:
         remove_tree(partial)
         raise
     failpoint(Part.PRUNE)
-    prune(node, request.keep, name, is_whole)
+    try:
+        prune(node, request.keep, name, is_whole)
+    except OSError as error:
+        # A set that was made is one: to fail now would make the timer take the next at once.
+        told = disk_error(error, Path(str(error.filename or node.backups_dir)))
+        manifest["remarks"].append(f"older sets could not be removed: {told.message}")
     return {
         "id": name,
         "path": str(node.backups_dir / name),
