@@ -71,6 +71,7 @@ def test_an_unsigned_set_needs_to_be_asked_for_and_a_forged_one_is_never_taken(s
     assert call(rig, set_id, apply=False)["code"] == "set-unsigned"
     outcome = look_at(rig, set_id, unsigned=True)
     assert outcome["set"]["signed"] is False
+    assert outcome["allowed"] == {"hive_restore_unsigned": True}
     assert any("not signed" in note for note in outcome["notes"])
     shutil.copy(folder(rig, signed) / "manifest.sig", seal)
     for unsigned in (False, True):
@@ -353,6 +354,7 @@ def test_with_its_keys_it_is_fenced_and_two_nodes_in_one_is_what_it_says(
     wanted: dict[str, Any] = {"restore_as": rig.node.name, "identity": True}
     refused = call(rig, set_id, apply=True, **wanted)
     assert refused["code"] == "fenced"
+    assert refused["allowed"] == {"hive_restore_as": rig.node.name, "hive_restore_identity": True}
     assert "two nodes would speak as one" in refused["error"]
     outcome = call(rig, set_id, apply=True, phrase=phrase_of(rig, set_id), **wanted)
     assert outcome["phase"] == "confirmed", outcome.get("error")

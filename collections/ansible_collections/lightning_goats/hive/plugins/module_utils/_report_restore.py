@@ -19,7 +19,7 @@ def restore_text(result: Mapping[str, Any]) -> list[str]:
     texts = [f"passed over {one.get('id')}: {one.get('reason')}" for one in result.get("passed_over") or []]
     if result.get("changed"):
         texts.append(f"restored backup set {which}; what it replaced is kept in {result.get('aside')}")
-        return [*texts, *(str(line) for line in result.get("follows") or [])]
+        return [*texts, *(str(line) for key in ("notes", "follows") for line in result.get(key) or [])]
     lost = [
         f"{table} of {plugin} {facts['lost']}"
         for plugin, tables in sorted((result.get("loss") or {}).items())
@@ -37,6 +37,10 @@ def restore_command(node: str, result: Mapping[str, Any]) -> str:
         f"--limit {node}",
         f"-e hive_restore_set={(result.get('set') or {}).get('id')}",
         "-e hive_restore_apply=true",
+    ]
+    # Without what made this dry run possible the real one would be refused, or mean something else.
+    words += [
+        f"-e {name}={'true' if value is True else value}" for name, value in (result.get("allowed") or {}).items()
     ]
     if result.get("phrase"):
         words.append(f"-e 'hive_restore_phrase=\"{result['phrase']}\"'")

@@ -138,6 +138,10 @@ notes:
   description: What is worth knowing and no reason to refuse, one sentence each.
   returned: always, once the set was read
   type: list
+allowed:
+  description: The playbook's variables, by name, without which this set would be refused.
+  returned: always, once the set was read
+  type: dict
 follows:
   description: What the plugins do now that their data is older than the world, and what is left to the operator.
   returned: when restored

@@ -304,6 +304,11 @@ class Plan:
     def described(self) -> Json:
         """Return what the module says of the plan."""
         keys = ("id", "created_at", "blockheight", "cln_version", "stack", "databases", "node_id")
+        allowed = {
+            "hive_restore_unsigned": not self.chosen.signed,
+            "hive_restore_as": self.wanted.restore_as,
+            "hive_restore_identity": self.wanted.identity,
+        }
         return {
             "set": {**{key: self.manifest[key] for key in keys}, "signed": self.chosen.signed},
             "plugins": {part.name: part.facts for part in self.parts},
@@ -311,6 +316,7 @@ class Plan:
             "files": [str(item.target) for item in self.swaps],
             "passed_over": list(self.chosen.passed_over),
             "notes": list(self.notes),
+            "allowed": {name: value for name, value in allowed.items() if value},
         }
 
 

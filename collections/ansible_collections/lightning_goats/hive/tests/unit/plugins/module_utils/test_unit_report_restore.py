@@ -83,4 +83,11 @@ def test_a_restore_says_what_follows_from_it() -> None:
     told = text({**RESULT, "changed": True, "aside": "/state/aside/x", "follows": ["it refuses messages for a while"]})
     assert "what it replaced is kept in /state/aside/x" in told
     assert "it refuses messages for a while" in told
+    assert "cl-hive has data that is not in the set" in told, "a note is no less true afterwards"
     assert "to restore:" not in told
+
+
+def test_the_command_has_all_that_the_dry_run_was_given() -> None:
+    allowed = {"hive_restore_unsigned": True, "hive_restore_as": "alpha"}
+    told = text({**RESULT, "allowed": allowed})
+    assert "-e hive_restore_apply=true -e hive_restore_unsigned=true -e hive_restore_as=alpha -e 'hive_res" in told
