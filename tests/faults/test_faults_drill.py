@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _drill_checks
+from ansible_collections.lightning_goats.hive.plugins.module_utils._drill import Drill
 from ansible_collections.lightning_goats.hive.plugins.module_utils._drill_scratch import MARK, home_of, marked
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.backup_digest import table_facts
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.backup_list import MANIFEST, SIGNATURE
@@ -249,6 +250,15 @@ def test_where_the_node_s_own_database_is_damaged_the_set_is_drilled_all_the_sam
     rig.forge(databases=manifest["databases"])
     drill = rig.drill()["drill"]
     assert (drill["result"], drill["rpo"]["rows_since"][COMMS]) == ("PASSED", None)
+
+
+def test_of_a_node_that_is_down_nobody_says_that_it_was_left_alone(
+    rig: DrillRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Drill, "_look_at_node", lambda drill: None)
+    outcome = rig.drill()
+    assert failed(outcome) == ["of this node"], "nor whose set it should be"
+    assert [check["ok"] for check in outcome["drill"]["checks"] if check["name"] == "node untouched"] == [None]
 
 
 def test_without_room_for_lightningd_beside_it_there_is_no_drill(rig: DrillRig) -> None:

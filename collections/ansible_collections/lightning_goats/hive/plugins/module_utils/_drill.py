@@ -140,8 +140,11 @@ class Drill:
         finally:
             left = scratch.end()
         self.checks.note("nothing left", not left, f"processes {left}" if left else "")
-        same = before is None or self._look_at_node() == before
-        self.checks.note("node untouched", same, "" if same else "its lightningd is not the process it was before")
+        if before is None:
+            self.checks.note("node untouched", None, "its lightningd did not answer before the drill")
+        else:
+            same = self._look_at_node() == before
+            self.checks.note("node untouched", same, "" if same else "its lightningd is not the process it was before")
         return self._result(set_path, manifest or _lenient(set_path), started_at, scratch, rows_since)
 
     def _look_at_node(self) -> Identity | None:
