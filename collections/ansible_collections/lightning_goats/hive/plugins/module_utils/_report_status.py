@@ -148,8 +148,9 @@ def _container(seen: Json) -> Json | None:
 
 
 def backup_age(seen: Json, now: float) -> float | None:
-    """Seconds since the newest backup set, None when there is none."""
-    times = [float(backup["created_at"]) for backup in seen.get("backups") or [] if backup.get("created_at")]
+    """Seconds since the newest backup set that was sound when it was made, None when there is none."""
+    sound = [backup for backup in seen.get("backups") or [] if backup.get("verified", True)]
+    times = [float(backup["created_at"]) for backup in sound if backup.get("created_at")]
     return round(now - max(times), 1) if times else None
 
 

@@ -114,11 +114,11 @@ class TestState:
 
 
 class TestStatus:
-    def notes(self, backup: dict[str, Any], age: float = 0.0) -> str:
+    def notes(self, backup: dict[str, Any], age: float = 0.0, *others: dict[str, Any]) -> str:
         seen = {
             "lightningd": {"running": True, "synced": True},
             "stack": [{"name": "cl-hive", "version": "1.0", "digest": "d"}],
-            "backups": [{"created_at": 1e6 - age}],
+            "backups": [{"created_at": 1e6 - age, "verified": True}, *others],
             "backup": backup,
         }
         status = node_status(seen, "", 1e6)
@@ -136,6 +136,10 @@ class TestStatus:
 
     def test_the_timer_is_late(self) -> None:
         assert "should take one every 1 h" in self.notes({"every": 3600.0, "failure": None}, 7200.0)
+
+    def test_an_unsound_one_hides_no_late_timer(self) -> None:
+        unsound = {"created_at": 1e6, "verified": False}
+        assert "should take one every 1 h" in self.notes({"every": 3600.0, "failure": None}, 7200.0, unsound)
 
     def test_lightningd_s_own_is_stale(self) -> None:
         recovery = {"stale": True, "age_seconds": 86400.0}
