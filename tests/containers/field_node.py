@@ -88,11 +88,13 @@ class FieldNode:
         nested: whether lightningd's directory is /data/lightning/<network>, with its own network directory in that;
             else it is /data/lightning, and its network directory /data/lightning/<network>.
         see_slots: whether the container mounts the slots from the start.
+        monolith: whether the image's configuration loads the stand-in for the field's cl-hive.
     """
 
     root: Path
     nested: bool = True
     see_slots: bool = False
+    monolith: bool = False
     environment: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
 
@@ -126,12 +128,14 @@ class FieldNode:
             "NETWORK": "regtest",
             "LIGHTNING_DIR": self.inside,
             "BITCOIN_RPCPASSWORD": "a-secret-of-the-operator",
+            "HIVE_MONOLITH": str(self.monolith).lower(),
             **self.environment,
         }
 
     def volumes(self) -> list[str]:
         """Return the mounts of the container, as `docker run --volume` takes them."""
         mounts = [f"{self.volume}:/data/lightning", f"{software()}:/opt/cln:ro"]
+        mounts += [f"{REPOSITORY}/tests/fixtures/plugins/src:/opt/cl-hive/src:ro"] if self.monolith else []
         return [*mounts, f"{self.node.slots_dir}:{INSIDE_STATE}/slots:ro"] if self.see_slots else mounts
 
     def run(self) -> None:

@@ -67,11 +67,15 @@ def refuse(guard: Guard, state: Adopted, previous: Stack) -> None:
     node, target, seen = guard.node, guard.target, guard.seen
     if state.handed and leaves(seen, previous, target, guard.manifests):
         _refuse_return(guard, state, freed(seen, previous, target))
+    hive = in_place(target, guard.manifests)
+    if hive is None or guard.request.adopt == "no":
+        return
+    place = Place(guard.machine, seen, target, guard.manifests, hive)
+    if not state.plugins and not place.source.is_file():
+        # Nothing is pending that way: what lies in a container's own layer is not seen from here.
+        place.refuse_strays(in_layer=True)
     if not pending(guard, state):
         return
-    hive = in_place(target, guard.manifests)
-    assert hive is not None, "nothing is pending without"
-    place = Place(guard.machine, seen, target, guard.manifests, hive)
     place.refuse()
     size, free = place.source.stat().st_size, free_bytes(node.network_dir)
     needed = ROOM * size + guard.request.min_free_bytes

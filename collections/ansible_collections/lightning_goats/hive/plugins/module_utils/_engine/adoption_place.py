@@ -75,7 +75,28 @@ class Place:
         Raises:
             HiveError: they would be lost with the container, or our cl-hive would begin with an empty database.
         """
-        strays = strays_of(self.machine, options_of(self._configs))
+        self.refuse_strays()
+        if self.source != self.ours and self.source.is_file():
+            raise HiveError(
+                f"{self.name} would open {self.ours}, and the monolith's rows are in {self.source}; set "
+                f"{self.manifest['database_option']} of {self.name} to {self.node.to_inside(self.source)} in "
+                "hive_stack, or leave the rows where they are with -e hive_adopt=no",
+                "adopt-other-file",
+                path=str(self.source),
+            )
+
+    def refuse_strays(self, in_layer: bool = False) -> None:
+        """Refuse a database outside the network directory.
+
+        Args:
+            in_layer: only one that is lost with its container.
+
+        Raises:
+            HiveError: there is one.
+        """
+        strays = [
+            stray for stray in strays_of(self.machine, options_of(self._configs)) if stray.in_layer or not in_layer
+        ]
         option = str(self.manifest["database_option"])
         stray = next((stray for stray in strays if PLUGINS[stray.plugin][1] == option), None)
         if stray is not None:
@@ -85,12 +106,4 @@ class Place:
                 f"{self.node.name}, then run again",
                 "adopt-elsewhere",
                 path=stray.inside,
-            )
-        if self.source != self.ours and self.source.is_file():
-            raise HiveError(
-                f"{self.name} would open {self.ours}, and the monolith's rows are in {self.source}; set "
-                f"{self.manifest['database_option']} of {self.name} to {self.node.to_inside(self.source)} in "
-                "hive_stack, or leave the rows where they are with -e hive_adopt=no",
-                "adopt-other-file",
-                path=str(self.source),
             )
