@@ -14,6 +14,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.adopt
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.database_move import move_databases
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.errors import HiveError
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.finalize import FinalizeRequest, finalize
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.lightningd import Lightningd
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.steps import Step
 from ansible_collections.lightning_goats.hive.plugins.module_utils._purge import purge
 from faults.rig import FIXTURES, TIMEOUTS, Rig
@@ -392,3 +393,28 @@ def tables_of(path: Path) -> set[str]:
     """The tables of a database."""
     with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
         return {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def test_where_even_the_stack_of_before_does_not_come_up_the_monolith_stays_off(
+    fresh: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have given its tables up: on them it would begin anew, with another identity."""
+    rig, stack = fresh.rig, fresh.stack()
+    rig.settle(stack)
+    revive, calls = Lightningd.revive, []
+
+    def fails_first(self: Lightningd) -> None:
+        calls.append(self)
+        if len(calls) == 1:
+            raise HiveError("lightningd does not come up with them", "lightningd-down")
+        revive(self)
+
+    monkeypatch.setattr(Lightningd, "revive", fails_first)
+    outcome = rig.run("switched", [*stack, rig.item("0.6.6", "kills-lightningd", options={"hive-fixture-mercy": 0})])
+    assert "without any of our plugins" in outcome["error"]
+    assert rig.running() == {}
+    assert fresh.path not in rig.machine.plugins()
+    assert rig.run("reverted")["phase"] == "reverted"
+    assert fresh.taken_over()
+    # For the tests that follow: what was quarantined would be named in the configuration.
+    rig.settle(stack)

@@ -24,8 +24,9 @@ ME = Owner(os.getuid(), os.getgid())
 PERIOD = 0.005
 GIGABYTE = 1 << 30
 # Copies, checks and digests in a process of its own, and says how much memory that took at the most.
+# VmHWM, because ru_maxrss of a child also counts what its parent had before exec.
 WHOLE = """
-import json, os, resource, sys
+import json, os, re, sys
 from pathlib import Path
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _sqlite
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.backup_digest import table_facts
@@ -33,7 +34,8 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.files
 source, target = Path(sys.argv[1]), Path(sys.argv[2])
 _sqlite.capture({"big": (source, target)}, Owner(os.getuid(), os.getgid()))
 facts = {**_sqlite.check_copy(target), "tables": table_facts(target)}
-print(json.dumps([facts["check"], facts["tables"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
+most = int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text()).group(1))
+print(json.dumps([facts["check"], facts["tables"], most]))
 """
 
 

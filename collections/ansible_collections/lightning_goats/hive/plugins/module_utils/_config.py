@@ -77,9 +77,7 @@ def render(
         name = item["name"]
         lines.append(f"# {name} {item['version']}")
         lines.append(f"plugin={entries[name]}")
-        for path in item.get("replaces", []):
-            # lightningd follows links to it, and a mere file name would keep off plugins of other directories too.
-            lines += [REPLACES, f"{DISABLE}={path}"]
+        lines += _kept_off(item.get("replaces", []))
         for option, value in sorted(item["options"].items()):
             values = value if isinstance(value, list) else [value]
             texts = [option_text(option, single, kinds.get(name, {}).get(option, "string")) for single in values]
@@ -87,6 +85,16 @@ def render(
     for path in disabled:
         lines += ["# quarantined: lightningd died with it", f"{DISABLE}={path}"]
     return HEADER + "".join(f"{line}\n" for line in lines)
+
+
+def bare(replaced: Iterable[str]) -> str:
+    """Return a managed include without any plugin of ours, that still keeps off whose place they have taken."""
+    return HEADER + "".join(f"{line}\n" for line in _kept_off(replaced))
+
+
+def _kept_off(paths: Iterable[str]) -> list[str]:
+    # lightningd follows links to it, and a mere file name would keep off plugins of other directories too.
+    return [line for path in paths for line in (REPLACES, f"{DISABLE}={path}")]
 
 
 def split(text: str) -> list[str]:

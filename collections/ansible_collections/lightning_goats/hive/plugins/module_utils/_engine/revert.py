@@ -132,8 +132,15 @@ class Revert:
         return self._look()
 
     def _start_bare(self, files: ConfigFiles, manifests: Manifests) -> None:
-        """Start lightningd without any plugin of ours: the node matters more, so without them it must come up."""
-        install_include(self.machine, ConfigFiles(None, _config.drop_include(files.top), None, {}))
+        """Start lightningd without any plugin of ours: the node matters more, so without them it must come up.
+
+        Whose place they had taken stays off: the monolith may have given its tables up, and would begin anew.
+        """
+        replaced = sorted(replaced_by(self.txn.previous))
+        if replaced:
+            install_include(self.machine, ConfigFiles(_config.bare(replaced), files.top, None, {}))
+        else:
+            install_include(self.machine, ConfigFiles(None, _config.drop_include(files.top), None, {}))
         explicit = bool(_config.explicit_conf(self.record.argv))
         path = _config.setconfig_file(self.node.config_file, self.node.network_dir, explicit)
         text = _config.read_config(path, {})
