@@ -6,12 +6,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ansible_collections.lightning_goats.hive.plugins.module_utils._engine import contents
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine import contents, monolith
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.aside import leave_note
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.compare import differences
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.files import Owner
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.node import Node
 from cl_hive.migrations import MIGRATIONS as HIVE
+from cl_hive.protocol.settlement_plan import Line
+from cl_hive.storage.settlement_payments import PaymentStore
 from cl_hive_archon.migrations import MIGRATIONS as ARCHON
 from cl_hive_archon.storage.identity_store import Identity, IdentityStore
 from cl_hive_comms.migrations import MIGRATIONS as COMMS
@@ -80,3 +82,15 @@ def test_the_note_of_a_restore_is_the_one_that_plugins_read(tmp_path: Path) -> N
     note = read_note(tmp_path / "x.db")
     assert note is not None
     assert (note.set_id, note.created_at, note.restored_at, note.key) == ("s", 1.5, 2.25, "s@2.250")
+
+
+def test_settlement_payments_without_an_end_are_found_where_hive_keeps_them(tmp_path: Path) -> None:
+    database = tmp_path / "cl_hive.db"
+    with Store.open(database, "cl-hive", HIVE, "0.1.0") as store:
+        payments = PaymentStore(store)
+        assert monolith.open_payments(database, ME) == 0
+        for receiver in ("02aa", "02bb"):
+            payments.reserve("p1", "2026-47", Line("03ff", receiver, 5), "lni1", receiver, 0, 7)
+        payments.end(payments.reserved()[0], "completed", 8)
+        store.checkpoint()
+        assert monolith.open_payments(database, ME) == 1

@@ -418,3 +418,24 @@ def test_where_even_the_stack_of_before_does_not_come_up_the_monolith_stays_off(
     assert fresh.taken_over()
     # For the tests that follow: what was quarantined would be named in the configuration.
     rig.settle(stack)
+
+
+def test_the_monolith_does_not_come_back_while_a_settlement_payment_may_still_arrive(fresh: Node) -> None:
+    """It skips only what has arrived, so it would make that payment again."""
+    rig = fresh.rig
+    rig.settle(fresh.stack())
+    # A column of cl-hive's own table is enough here; that it is that table's, a contract test sees.
+    with contextlib.closing(sqlite3.connect(fresh.monolith, timeout=10)) as connection, connection:
+        connection.execute("CREATE TABLE hive_settlement_journal (id INTEGER PRIMARY KEY, status TEXT NOT NULL)")
+        connection.executemany(
+            "INSERT INTO hive_settlement_journal (status) VALUES (?)", [("reserved",), ("completed",), ("failed",)]
+        )
+    refused = rig.run("rolled_back", deadman_seconds=0.0)
+    assert (refused["code"], refused["phase"]) == ("settlement-open", "refused")
+    assert fresh.taken_over()
+    with contextlib.closing(sqlite3.connect(fresh.monolith, timeout=10)) as connection, connection:
+        connection.execute("UPDATE hive_settlement_journal SET status = 'completed'")
+    assert rig.run("rolled_back", deadman_seconds=0.0)["phase"] == "confirmed"
+    assert fresh.works()
+    with contextlib.closing(sqlite3.connect(fresh.monolith, timeout=10)) as connection, connection:
+        connection.execute("DROP TABLE hive_settlement_journal")

@@ -20,7 +20,7 @@ from .backups import sources
 from .errors import HiveError
 from .files import make_dir, sync_dir
 from .guard import Guard, Look, Manifests
-from .monolith import facts_of
+from .monolith import facts_of, open_payments
 from .observe import free_bytes
 from .request import Request
 from .session import Session
@@ -65,8 +65,10 @@ def refuse(guard: Guard, state: Adopted, previous: Stack) -> None:
         HiveError: the first thing that is in the way.
     """
     node, target, seen = guard.node, guard.target, guard.seen
-    if state.handed and leaves(seen, previous, target, guard.manifests):
-        _refuse_return(guard, state, freed(seen, previous, target))
+    if state.plugins and leaves(seen, previous, target, guard.manifests):
+        if state.handed:
+            _refuse_return(guard, state, freed(seen, previous, target))
+        _refuse_open_payments(guard, state)
     hive = in_place(target, guard.manifests)
     if hive is None or guard.request.adopt == "no":
         return
@@ -86,6 +88,18 @@ def refuse(guard: Guard, state: Adopted, previous: Stack) -> None:
             "disk-full",
             free_bytes=free,
             needed_bytes=needed,
+        )
+
+
+def _refuse_open_payments(guard: Guard, state: Adopted) -> None:
+    """Refuse to let the monolith run while a settlement payment may still arrive: it would make that one again."""
+    count = open_payments(Path(state.path), guard.node.owner)
+    if count:
+        raise HiveError(
+            f"{count} settlement payments of {guard.node.name} have no known end yet, and the monolith would make them "
+            "again; see hive-settlement-history, and run again once they have ended",
+            "settlement-open",
+            payments=count,
         )
 
 

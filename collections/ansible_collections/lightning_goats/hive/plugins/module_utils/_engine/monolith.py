@@ -10,6 +10,7 @@ from .._sqlite import open_read_only, quoted, tables
 from . import containers
 from .adoption_state import adopted_by
 from .database_places import PLUGINS, Stray, find_strays, home_of
+from .files import Owner
 from .journal import Entry
 from .machine import Machine
 from .node import Node
@@ -40,6 +41,7 @@ KIT = "kit_migrations"
 # The record of a file that our cl-hive goes on with after a monolith.
 TAKEN, IN_PLACE = "kit_adoptions", "(in place)"
 HIVE = "cl-hive"
+PAYMENTS = "hive_settlement_journal"
 
 
 def facts_of(path: Path, node: Node) -> dict[str, Any] | None:
@@ -91,6 +93,20 @@ def _taken(connection: sqlite3.Connection, there: set[str]) -> bool:
         return False
     found = connection.execute(f"SELECT 1 FROM {TAKEN} WHERE table_name = ?", (IN_PLACE,)).fetchone()
     return found is not None
+
+
+def open_payments(path: Path, owner: Owner) -> int:
+    """Return how many settlement payments our cl-hive has begun whose end it does not know."""
+    if not path.is_file():
+        return 0
+    connection = open_read_only(path, owner)
+    try:
+        if PAYMENTS not in tables(connection):
+            return 0
+        query = f"SELECT count(*) FROM {PAYMENTS} WHERE status = 'reserved'"
+        return int(connection.execute(query).fetchone()[0])
+    finally:
+        connection.close()
 
 
 def strays_of(machine: Machine, options: dict[str, dict[str, Any]]) -> list[Stray]:
