@@ -17,6 +17,7 @@ author:
   - Lightning Goats (@lightning-goats)
 extends_documentation_fragment:
   - lightning_goats.hive.node
+  - lightning_goats.hive.timeouts
 options:
   state:
     description:
@@ -50,35 +51,6 @@ options:
     description: Take the node over from a run that is known to be dead.
     type: bool
     default: false
-  timeouts:
-    description: Seconds for parts of the work, as in M(lightning_goats.hive.hive_switch).
-    type: dict
-    default: {}
-    suboptions:
-      getmanifest:
-        description: A plugin's answer to getmanifest.
-        type: float
-      init:
-        description: A plugin's answer to init.
-        type: float
-      stop:
-        description: Stopping one plugin.
-        type: float
-      rpc:
-        description: Any other call of lightningd.
-        type: float
-      healthy:
-        description: From start to a good answer of the health RPC.
-        type: float
-      ready:
-        description: Until all plugins of lightningd are active.
-        type: float
-      validate:
-        description: lightningd's reading of a new configuration.
-        type: float
-      engine:
-        description: Waiting for another engine on this node.
-        type: float
 attributes:
   check_mode:
     description: Says whether the container would be made anew, after the same checks.

@@ -17,36 +17,7 @@ author:
   - Lightning Goats (@lightning-goats)
 extends_documentation_fragment:
   - lightning_goats.hive.node
-options:
-  timeouts:
-    description: Seconds for parts of the work, as in M(lightning_goats.hive.hive_switch).
-    type: dict
-    default: {}
-    suboptions:
-      getmanifest:
-        description: A plugin's answer to getmanifest.
-        type: float
-      init:
-        description: A plugin's answer to init.
-        type: float
-      stop:
-        description: Stopping one plugin.
-        type: float
-      rpc:
-        description: Any other call of lightningd.
-        type: float
-      healthy:
-        description: From start to a good answer of the health RPC.
-        type: float
-      ready:
-        description: Until all plugins of lightningd are active.
-        type: float
-      validate:
-        description: lightningd's reading of a new configuration.
-        type: float
-      engine:
-        description: Waiting for another engine on this node.
-        type: float
+  - lightning_goats.hive.timeouts
 attributes:
   check_mode:
     description: Says which databases would be moved where.

@@ -17,6 +17,7 @@ author:
   - Lightning Goats (@lightning-goats)
 extends_documentation_fragment:
   - lightning_goats.hive.node
+  - lightning_goats.hive.timeouts
 options:
   rollout:
     description: Name of the run, for the journal.
@@ -34,35 +35,6 @@ options:
     description: Backup sets to keep.
     type: int
     default: 10
-  timeouts:
-    description: Seconds that each part may take, as in M(lightning_goats.hive.hive_switch).
-    type: dict
-    default: {}
-    suboptions:
-      getmanifest:
-        description: A plugin's answer to getmanifest, by default 10.
-        type: float
-      init:
-        description: A plugin's answer to init, by default 30.
-        type: float
-      stop:
-        description: Stopping one plugin, by default 35.
-        type: float
-      rpc:
-        description: Any other call of lightningd, by default 15.
-        type: float
-      healthy:
-        description: From start to a good answer of the health RPC, by default 5.
-        type: float
-      ready:
-        description: Until all plugins of lightningd are active, by default 60.
-        type: float
-      validate:
-        description: lightningd's reading of the new configuration, by default 30.
-        type: float
-      engine:
-        description: Waiting for another engine on this node, by default 120.
-        type: float
 attributes:
   check_mode:
     description: Runs every check and says which tables would go.

@@ -20,6 +20,7 @@ author:
   - Lightning Goats (@lightning-goats)
 extends_documentation_fragment:
   - lightning_goats.hive.node
+  - lightning_goats.hive.timeouts
 options:
   set:
     description: Name of the backup set. Empty takes the newest one that holds when it is checked now.
@@ -65,35 +66,6 @@ options:
     description: Take the node from a rollout whose lock is stale.
     type: bool
     default: false
-  timeouts:
-    description: Seconds that each part may take, as in M(lightning_goats.hive.hive_switch).
-    type: dict
-    default: {}
-    suboptions:
-      getmanifest:
-        description: A plugin's answer to getmanifest, by default 10.
-        type: float
-      init:
-        description: A plugin's answer to init, by default 30.
-        type: float
-      stop:
-        description: Stopping one plugin, by default 10.
-        type: float
-      rpc:
-        description: Any other call of lightningd, by default 15.
-        type: float
-      healthy:
-        description: From start to a good answer of the health RPC, by default 5.
-        type: float
-      ready:
-        description: Until all plugins of lightningd are active, by default 60.
-        type: float
-      validate:
-        description: lightningd's reading of a configuration, by default 30.
-        type: float
-      engine:
-        description: Waiting for another engine on this node, by default 120.
-        type: float
 attributes:
   check_mode:
     description: Says what would change, as without O(apply).
