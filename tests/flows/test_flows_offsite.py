@@ -32,7 +32,7 @@ def node(shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fle
     variables = {
         "hive_backup_copies_dir": str(root / "copies"),
         "hive_backup_age_identity": str(root / "keys/age.txt"),
-        "hive_backup_age_throwaway": True,
+        "hive_backup_age_make_identity": True,
     }
     fleet = Fleet(root, shelf, variables)
     fleet.up(1)
@@ -144,7 +144,7 @@ def test_restic_keeps_and_gives_back_and_no_secret_is_said(node: Fleet, tmp_path
 
     node.more_environment = {"ANSIBLE_STDOUT_CALLBACK": "default", "ANSIBLE_LOG_PATH": str(tmp_path / "log")}
     loud = ("-vvv", "--diff")
-    used["hive_backup_age_throwaway"] = False
+    used["hive_backup_age_make_identity"] = False
     texts = [node.good("backup", *loud, hive_offsite_init=True, **used).text]
     name = sets(node)[-1]
     assert "no copy leaves this node: hive_backup_age_recipients is empty" in texts[0]

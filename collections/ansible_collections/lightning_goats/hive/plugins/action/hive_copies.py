@@ -25,7 +25,7 @@ ARGUMENTS: Json = {
     "copies_dir": {"type": "str", "required": True},
     "recipients": {"type": "list", "elements": "str", "default": []},
     "identity": {"type": "str", "default": ""},
-    "throwaway": {"type": "bool", "default": False},
+    "make_identity": {"type": "bool", "default": False},
     "keep": {"type": "int", "default": 10},
     "file": {"type": "str", "default": ""},
     "min_free_bytes": {"type": "int", "default": 268435456},
@@ -86,10 +86,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
 
     def _pull(self, folder: _copies.Folder, args: Json, variables: Json) -> Json:
         recipients = [str(name).strip() for name in args["recipients"]]
-        if not recipients and args["throwaway"]:
-            if self._task.check_mode:
-                return remark("a throw-away identity would be made for the copies of this sandbox")
-            recipients = [_copies.throwaway(project_path(variables, args["identity"]))]
+        own = None if recipients or not args["make_identity"] else project_path(variables, args["identity"])
+        if own is not None:
+            if self._task.check_mode and not own.exists():
+                return remark(f"the key file {own} would be made, and with it a copy")
+            recipients = [_copies.make_identity(own)]
         if not recipients:
             return remark(NO_RECIPIENTS)
         _copies.recipients_of(recipients)
@@ -119,6 +120,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         after = [copy.name for copy in folder.copies()]
         size = f"{copy.note['bytes'] / 2**10:.0f} KiB"
         words = f"encrypted copy of backup set {copy.name}, {size}, in {copy.path}"
+        if own is not None:
+            words += f"; only {own} opens it: keep that file apart from here, too"
         return {
             "msg": words if made else f"backup set {copy.name} has its copy in {copy.path}",
             "changed": made or kept or bool(removed),

@@ -143,15 +143,15 @@ def identities_of(path: Path) -> list[Any]:
     return found
 
 
-def throwaway(path: Path) -> str:
-    """Make an identity unless there is one, and return its public key. For sandboxes: nobody keeps it safe."""
+def make_identity(path: Path) -> str:
+    """Make an identity unless there is one, and return its public key. The operator has to keep it safe."""
     age = _age()
     if not path.exists():
         identity = age.x25519.Identity.generate()
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(f"# made for a sandbox; public key: {identity.to_public()}\n{identity}\n")
+            file.write(f"# opens copies of backup sets; keep it safe. public key: {identity.to_public()}\n{identity}\n")
         # Several nodes ask at once: whoever links first has made the one that counts.
         with contextlib.suppress(FileExistsError):
             path.hardlink_to(name)

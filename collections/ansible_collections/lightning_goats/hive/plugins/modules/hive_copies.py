@@ -40,8 +40,8 @@ options:
     description: Key file of age on the controller, needed to open a copy.
     type: path
     default: ""
-  throwaway:
-    description: Make O(identity) when there is none and O(recipients) is empty. For sandboxes only.
+  make_identity:
+    description: Encrypt to the key of O(identity) when O(recipients) is empty, and make that file when there is none.
     type: bool
     default: false
   keep:
@@ -151,7 +151,7 @@ OPTIONS: dict[str, Any] = {
     "copies_dir": {"type": "path", "required": True},
     "recipients": {"type": "list", "elements": "str", "default": []},
     "identity": {"type": "path", "default": ""},
-    "throwaway": {"type": "bool", "default": False},
+    "make_identity": {"type": "bool", "default": False},
     "keep": {"type": "int", "default": 10},
     "file": {"type": "path", "default": ""},
     "pack_into": {"type": "path", "default": ""},

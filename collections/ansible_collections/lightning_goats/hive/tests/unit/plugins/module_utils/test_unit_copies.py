@@ -135,7 +135,7 @@ def test_an_archive_that_is_cut_off_is_refused(tmp_path: Path, share: float) -> 
 @pytest.fixture
 def key(tmp_path: Path) -> tuple[Path, str]:
     path = tmp_path / "keys/age.txt"
-    return path, _copies.throwaway(path)
+    return path, _copies.make_identity(path)
 
 
 @pytest.fixture
@@ -176,13 +176,13 @@ def test_the_tool_and_the_key_file_are_those_of_age(tmp_path: Path, key: tuple[P
     identity = key[0].read_text(encoding="utf-8").splitlines()[-1]
     assert str(pyrage.x25519.Identity.from_str(identity).to_public()) == key[1]
     assert key[0].stat().st_mode & 0o777 == 0o600
-    assert _copies.throwaway(key[0]) == key[1], "made once"
+    assert _copies.make_identity(key[0]) == key[1], "made once"
 
 
 def test_a_wrong_identity_opens_nothing(tmp_path: Path, folder: _copies.Folder, key: tuple[Path, str]) -> None:
     copy = make(folder, make_set(tmp_path / "node"), key[1])
     other = tmp_path / "other.txt"
-    _copies.throwaway(other)
+    _copies.make_identity(other)
     clear = tmp_path / "clear"
     assert code_of(lambda: _copies.open_copy(copy.path, other, clear)) == "age-identity"
     assert clear.stat().st_size == 0
