@@ -297,7 +297,10 @@ def _difference(source: Source, table: str, expected: Any) -> str:
         digest.add_all(row_digest(row) for _, row in batch)
     if (rows, digest.hex()) == (expected["rows"], expected.get("digest")):
         return ""
-    return f"its {rows} rows are not the {expected['rows']} that were adopted; adopt once more"
+    return (
+        f"its {rows} rows are not the {expected['rows']} that were adopted, so somebody has written to it since; look "
+        "what is missing in its new owner"
+    )
 
 
 def _referenced_by_kept(references: Mapping[str, frozenset[str]], drop: Sequence[str]) -> list[str]:
