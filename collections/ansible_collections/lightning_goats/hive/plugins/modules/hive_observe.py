@@ -104,6 +104,7 @@ def observe(parameters: dict[str, Any], _check_mode: bool) -> dict[str, Any]:
         end = time.monotonic() + parameters["soak_seconds"]
         samples = [observer.sample(parameters["since"])]
         while time.monotonic() < end:
+            # A soak is time that passes; the node is asked at even distances and nothing announces the next one.
             time.sleep(max(0.0, min(parameters["interval_seconds"], end - time.monotonic())))
             samples.append(observer.sample(parameters["since"]))
         result["samples"] = samples
