@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from faults.rig import Rig
 
 NEW_MOUNTS = 0x00020000
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -49,6 +50,20 @@ def small_disk(path: Path, kib: int) -> None:
     """Make `path` a disk of so many KiB."""
     path.mkdir(parents=True, exist_ok=True)
     _mount("-t", "tmpfs", "-o", f"size={kib}k,mode=700", "tmpfs", path)
+
+
+@contextmanager
+def rig_on_disks(root: Path, **kib: int) -> Iterator[Rig]:
+    """Give a started node some of whose directories (`hive`, `lightning`) are disks of so many KiB each."""
+    with own_mounts():
+        for name, size in kib.items():
+            small_disk(root / name, size)
+        rig = Rig(root)
+        rig.start()
+        try:
+            yield rig
+        finally:
+            rig.stop()
 
 
 @contextmanager

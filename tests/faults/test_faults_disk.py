@@ -15,7 +15,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.guard
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.record import Record
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.reserve import reserve_file
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.steps import Step
-from faults.mounts import own_mounts, read_only, room, small_disk
+from faults.mounts import read_only, rig_on_disks, room
 from faults.rig import NAME, Rig
 
 Stack = list[dict[str, Any]]
@@ -27,14 +27,8 @@ STATE_KIB, LIGHTNING_KIB = 8192, 16384
 @pytest.fixture(scope="module")
 def disks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """A node whose state directory and whose lightning directory are small disks."""
-    root = tmp_path_factory.mktemp("rig")
-    with own_mounts():
-        small_disk(root / "hive", STATE_KIB)
-        small_disk(root / "lightning", LIGHTNING_KIB)
-        rig = Rig(root)
-        rig.start()
+    with rig_on_disks(tmp_path_factory.mktemp("rig"), hive=STATE_KIB, lightning=LIGHTNING_KIB) as rig:
         yield rig
-        rig.stop()
 
 
 @pytest.fixture
