@@ -73,7 +73,8 @@ class PluginProcess:
         )
         self._replies: queue.Queue[Json] = queue.Queue()
         self._number = 0
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def request(self, method: str, params: Any, timeout: float = 20.0) -> Json:
         """Send one request and give its whole answer, with `result` or `error`. One at a time."""
@@ -121,11 +122,11 @@ class PluginProcess:
         self.wait(10)
 
     def wait(self, timeout: float) -> int:
-        """Wait for the end of the process and close the pipes; gives the exit code."""
+        """Wait for the end of the process and of what it said; gives the exit code."""
         code = self.process.wait(timeout)
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                pipe.close()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self._reader.join(timeout)
         return code
 
     def _send(self, message: Json) -> None:
@@ -134,14 +135,17 @@ class PluginProcess:
         self.process.stdin.flush()
 
     def _read(self) -> None:
+        # Nobody else closes this pipe: its number would be given to the next plugin's pipe, and a reader just
+        # about to read would take that plugin's answer.
         assert self.process.stdout is not None
-        text = b""
-        while chunk := os.read(self.process.stdout.fileno(), 65_536):
-            text += chunk
-            *messages, text = text.split(b"\n\n")
-            for raw in messages:
-                message = json.loads(raw)
-                if "id" in message:
-                    self._replies.put(message)
-                else:
-                    self.log.append(f"{message['params'].get('level')}: {message['params'].get('message')}")
+        with self.process.stdout as pipe:
+            text = b""
+            while chunk := os.read(pipe.fileno(), 65_536):
+                text += chunk
+                *messages, text = text.split(b"\n\n")
+                for raw in messages:
+                    message = json.loads(raw)
+                    if "id" in message:
+                        self._replies.put(message)
+                    else:
+                        self.log.append(f"{message['params'].get('level')}: {message['params'].get('message')}")
