@@ -54,6 +54,7 @@ FILES = (
     "_engine.files",
     "_engine.forward",
     "_engine.guard",
+    "_engine.history",
     "_engine.journal",
     "_engine.lightningd",
     "_engine.loaders",

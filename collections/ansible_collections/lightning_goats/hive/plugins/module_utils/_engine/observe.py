@@ -23,6 +23,7 @@ from .container_facts import places
 from .deadman import watching
 from .errors import HiveError, NodeDownError, RpcRefusedError, RpcTimeoutError
 from .files import read_json
+from .history import history
 from .journal import Journal, State
 from .loaders import LOADERS, foreign, sentence
 from .lock import read_lock
@@ -96,6 +97,7 @@ class Observer:
             "tag": f"cp{sys.version_info[0]}{sys.version_info[1]}",
         }
         facts["journal"] = {"length": state.length, "head": state.head, "torn": bool(journal and journal.torn)}
+        facts["history"] = history(journal.entries) if journal else []
         facts["probe"] = probe_facts(node)
         facts["problems"] = self.problems
         return facts
