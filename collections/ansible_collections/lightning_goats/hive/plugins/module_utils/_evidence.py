@@ -2,9 +2,10 @@
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 """Evidence: what a test of a node has found, as a signed statement that anybody can verify later with ssh-keygen.
 
-One file ``<directory>/<kind>-<node>-<time>.json``, an in-toto Statement with a test result, and its signature beside it
-(``ssh-keygen -Y sign``, namespace ``evidence``). A file that was changed, or signed by somebody who may not, is no
-evidence. Runs on the controller only.
+One file ``<directory>/<kind>-<label>-<time>.json``, an in-toto Statement with a test result, and its signature beside
+it (``ssh-keygen -Y sign``, namespace ``evidence``). The label is what the statement is about beside its subjects: a node,
+a plugin, a runtime. What the gates decided is a statement too, a verification summary. A file that was changed, or signed
+by somebody who may not, is no evidence. Runs on the controller only.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +30,32 @@ Json = dict[str, Any]
 NAMESPACE = "evidence"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
+SUMMARY = "https://slsa.dev/verification_summary/v1"
 PASSED, FAILED = "PASSED", "FAILED"
 # Our own part of the predicate; in-toto says that whoever does not know a field passes it over.
 OWN = "hive"
+# Who decides, in a verification summary.
+VERIFIER = "https://github.com/lightning-goats/hive-rollout/gates"
+NAME = re.compile(r"(?P<name>[a-z][A-Za-z0-9+._@-]*)-(?P<stamp>[0-9]{8}T[0-9]{9}Z)\.json")
+# A statement is some kilobytes; a file that claims to be one and is larger than this is not read.
+MAX_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Evidence:
     """One statement whose signature was verified.
 
-    ``facts`` is our own part: times in unix seconds, checks, figures, and the command that does it again.
+    ``facts`` is our own part: times in unix seconds, checks, figures, and the command that does it again. ``subjects``
+    are the names and sha256 of what the statement is about; ``key`` is the fingerprint of the key that signed, where it
+    was looked at.
     """
 
     path: Path
     signer: str
     result: str
     facts: Json
+    subjects: Mapping[str, str] = field(default_factory=dict)
+    key: str = ""
 
     @property
     def finished_at(self) -> float:
@@ -55,6 +66,11 @@ class Evidence:
         """When it ends to count; None for never."""
         found = self.facts.get("expires_at")
         return None if found is None else float(found)
+
+    @property
+    def name(self) -> str:
+        """Kind and label, as in its file's name."""
+        return split_name(self.path.name)[0]
 
     def expired(self, now: float) -> bool:
         return self.expires_at is not None and now >= self.expires_at
@@ -90,6 +106,37 @@ def statement(
             "passedTests": list(tests.passed),
             "warnedTests": list(tests.untested),
             "failedTests": list(tests.failed),
+            OWN: dict(facts),
+        },
+    }
+
+
+def summary(
+    result: str,
+    subjects: Mapping[str, str],
+    inputs: Mapping[str, str],
+    policy: Mapping[str, str],
+    facts: Mapping[str, Any],
+) -> Json:
+    """The statement that what is named in ``subjects`` was let pass, or not, on the grounds of ``inputs``.
+
+    ``inputs`` are the names and sha256 of the statements that were looked at; ``policy`` has ``uri`` and ``sha256`` of
+    what was asked for, ``facts`` need ``finished_at``, and ``resource`` names what is decided on.
+    """
+    return {
+        "_type": STATEMENT,
+        "subject": _described(subjects),
+        "predicateType": SUMMARY,
+        "predicate": {
+            "verifier": {"id": VERIFIER},
+            "timeVerified": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(float(facts["finished_at"]))),
+            "resourceUri": str(facts["resource"]),
+            "policy": {"uri": policy["uri"], "digest": {"sha256": policy["sha256"]}},
+            "inputAttestations": [
+                {"uri": name, "digest": {"sha256": digest}} for name, digest in sorted(inputs.items())
+            ],
+            "verificationResult": result,
+            "verifiedLevels": ["HIVE_GATES"] if result == PASSED else [],
             OWN: dict(facts),
         },
     }
@@ -132,16 +179,30 @@ def read(path: Path, allowed_signers: Path) -> Evidence:
     except OSError as error:
         raise ReleaseError("missing", f"{path} cannot be read ({error.strerror}): make new evidence.") from error
     signer = verify_signature(data, signature_of(path), allowed_signers, NAMESPACE)
+    return parse(path, data, signer)
+
+
+def parse(path: Path, data: bytes, signer: str, key: str = "") -> Evidence:
+    """The statement in ``data``, whose signature was verified. Raises ReleaseError ``schema``."""
     try:
         made = json.loads(data)
         predicate = made["predicate"]
-        known = made["_type"] == STATEMENT and made["predicateType"] == PREDICATE
-        found = Evidence(path, signer, str(predicate["result"]), dict(predicate[OWN]))
-        if not known or found.finished_at <= 0 or (found.expires_at or 1) <= 0:
+        if made["_type"] != STATEMENT:
             raise ValueError("an unknown statement")
-    except (ValueError, KeyError, TypeError) as error:
+        word = {PREDICATE: "result", SUMMARY: "verificationResult"}[made["predicateType"]]
+        subjects = {str(item["name"]): str(item["digest"]["sha256"]) for item in made["subject"]}
+        found = Evidence(path, signer, str(predicate[word]), dict(predicate[OWN]), subjects, key)
+        if found.finished_at <= 0 or (found.expires_at or 1) <= 0:
+            raise ValueError("no time")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ReleaseError("schema", f"{path} is no statement that this release reads: make new evidence.") from error
     return found
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """(kind and label, time) of a file's name; two empty texts for a name that is none of evidence."""
+    found = NAME.fullmatch(name)
+    return (found["name"], found["stamp"]) if found else ("", "")
 
 
 def newest(directory: Path, kind: str, node: str, allowed_signers: Path) -> Evidence | None:
