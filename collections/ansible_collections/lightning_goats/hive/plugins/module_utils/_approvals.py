@@ -2,9 +2,9 @@
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 """Approvals: n of m people sign the digest of exactly the plan that they have read. Controller only.
 
-One file ``<evidence>/approvals/<plan digest, 16>-<approver>.json`` with its signature (namespace ``approval``). Who runs
-the rollout does not approve it, nor does a key that signed evidence of what is rolled out; each person and each key counts
-once, and an approval ends. A refused plan waits in ``<reports>/plans/<digest>.json`` to be read and signed.
+One file ``<evidence>/approvals/<plan digest, 16>-<approver>.json`` with its signature (namespace ``approval``). Who
+runs the rollout does not approve it, nor does a key that signed evidence of what is rolled out; each person and each key
+counts once, and an approval ends. A refused plan waits in ``<reports>/plans/<digest>.json`` to be read and signed.
 """
 
 from __future__ import annotations
@@ -217,11 +217,18 @@ def write_plan(reports: Path, plan: Mapping[str, Any], now: float) -> Path:
 def signed_part(plan: Mapping[str, Any]) -> Json:
     """What the digest of a plan covers."""
     return {
-        **{key: plan[key] for key in ("schema", "fleet", "waves")},
+        **{key: plan[key] for key in ("schema", "fleet", "terms", "waves")},
+        "spent": sorted(plan.get("spent") or []),
         "nodes": {
-            node: {key: step[key] for key in ("action", "before", "after")} for node, step in plan["nodes"].items()
+            node: {key: step[key] for key in ("action", "before", "after")}
+            for node, step in plan["nodes"].items()
+            if step["action"] != "none"
         },
     }
+
+
+def _digest(plan: Mapping[str, Any]) -> str:
+    return _plan.digest(dict(plan), _plan.fingerprints(plan["nodes"]), plan["spent"])
 
 
 def read_plan(reports: Path, digest: str) -> Json:
@@ -232,7 +239,7 @@ def read_plan(reports: Path, digest: str) -> Json:
         raise ReleaseError("unknown-plan", f"There is no plan {digest[:64]!r} in {path.parent}: {advice}")
     try:
         plan: Json = json.loads(path.read_bytes())
-        same = _plan.digest(plan) == digest
+        same = _digest(plan) == digest
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         same = False
     if not same:

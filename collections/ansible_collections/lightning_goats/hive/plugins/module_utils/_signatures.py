@@ -103,7 +103,7 @@ def keys_of(allowed_signers: Path, principal: str) -> frozenset[str]:
 
 
 def _listed_key(line: str, principal: str) -> str:
-    """The fingerprint of the key that a line lists for ``principal``; "" for another's, and where ssh-keygen sees none."""
+    """The fingerprint of the key that a line lists for ``principal``; "" for another's, and where there is none."""
     words = line.split()
     if not words or words[0].startswith("#") or principal not in words[0].strip('"').split(","):
         return ""
