@@ -11,6 +11,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.lightning_goats.hive.plugins.module_utils import (
+    _exercise_record,
     _judge,
     _plan_hosts,
     _plan_marker,
@@ -25,6 +26,18 @@ ARGUMENTS: Json = {
     "fleet": {"type": "str", "default": ""},
     "goal": {"type": "str", "choices": ["stack", "previous", "nothing"], "default": "stack"},
     "final": {"type": "bool", "default": False},
+    "evidence": {
+        "type": "dict",
+        "options": {
+            "write": {"type": "bool", "default": True},
+            "dir": {"type": "str", "required": True},
+            "signing_key": {"type": "str", "default": ""},
+            "allowed_signers": {"type": "str", "default": ""},
+            "keys_dir": {"type": "str", "default": "var/keys"},
+            "valid_days": {"type": "int", "default": 30},
+            "registers_dir": {"type": "str", "default": "var/registers"},
+        },
+    },
 }
 WATCHED = (
     _plan_hosts.OBSERVED,
@@ -52,7 +65,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         facts = gather(_plan_hosts.Hosts(variables), args)
         report = _report.build(facts)
         directory = _plan_hosts.project_path(variables, args["reports_dir"])
-        result.update(changed=False, report=report, paths={}, msg=_report.summary(report), lines=[])
+        result.update(changed=False, report=report, paths={}, msg=_report.summary(report), lines=[], evidence=[])
         if self._task.check_mode:
             return result
         try:
@@ -61,10 +74,38 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             raise AnsibleActionFail(_report_files.sentence(error, directory)) from error
         if report["result"] != "running":
             result["lines"] = [*_report.table(report), "", result["msg"], f"Report: {result['paths']['html']}"]
+            if args["evidence"]:
+                recorded = record(_plan_hosts.Hosts(variables), facts, report, args["evidence"], variables)
+                result.update(evidence=recorded.evidence, incidents=recorded.incidents)
+                result["lines"] += recorded.lines
             # A run that is refused because another one is under way must not take that one's note away.
             if report["result"] != "refused":
                 _plan_marker.remove(_plan_marker.path_for(directory, args["fleet"]))
         return result
+
+
+def record(
+    hosts: _plan_hosts.Hosts, facts: _report.Facts, report: Json, given: Json, variables: Mapping[str, Any]
+) -> _exercise_record.Recorded:
+    """Write the evidence and the incidents of the run, where its inventory wants them."""
+    evidence, registers, key_files = (
+        _plan_hosts.project_path(variables, given[name]) for name in ("dir", "registers_dir", "keys_dir")
+    )
+    key, signers = (
+        str(_plan_hosts.project_path(variables, given[name])) if given[name] else ""
+        for name in ("signing_key", "allowed_signers")
+    )
+    run = (hosts.first(_plan_hosts.PLANNED) or {}).get("run") or {}
+    manifests = [manifest for node in run.get("nodes", {}).values() for manifest in node["manifests"]]
+    return _exercise_record.record(
+        facts,
+        report,
+        {node: str(hosts.get(node, "hive_runtime") or "systemd") for node in report["nodes"]},
+        {str(manifest["artifact"]["sha256"]): int(manifest["schema_version"]) for manifest in manifests},
+        _exercise_record.Places(
+            evidence, registers, key_files, key, signers, valid_days=given["valid_days"], wanted=given["write"]
+        ),
+    )
 
 
 def gather(hosts: _plan_hosts.Hosts, args: Json) -> _report.Facts:
