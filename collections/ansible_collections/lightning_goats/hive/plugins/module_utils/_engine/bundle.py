@@ -34,6 +34,7 @@ FILES = (
     "_engine.backup_timer",
     "_engine.backups",
     "_engine.builtins",
+    "_engine.brake",
     "_engine.bundle",
     "_engine.by_hand",
     "_engine.channels",
@@ -71,6 +72,7 @@ FILES = (
     "_engine.proof",
     "_engine.prune",
     "_engine.quarantine",
+    "_engine.reading",
     "_engine.record",
     "_engine.recreate",
     "_engine.recreation",
@@ -84,9 +86,12 @@ FILES = (
     "_engine.runtimes_systemd",
     "_engine.sealed",
     "_engine.session",
+    "_engine.soak",
     "_engine.stacks",
+    "_engine.stages",
     "_engine.steps",
     "_engine.switch",
+    "_engine.switch_base",
     "_engine.validate",
 )
 EPOCH = (1980, 1, 1, 0, 0, 0)
