@@ -3,7 +3,7 @@
 """Approvals: n of m people sign the digest of exactly the plan that they have read. Controller only.
 
 One file ``<evidence>/approvals/<plan digest, 16>-<approver>.json`` with its signature (namespace ``approval``). Who
-runs the rollout does not approve it, nor does a key that signed evidence of what is rolled out; each person and each key
+runs the rollout does not approve it, nor does a key that signed evidence of what is rolled out; each person, each key
 counts once, and an approval ends. A refused plan waits in ``<reports>/plans/<digest>.json`` to be read and signed.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -203,22 +203,28 @@ def plan_path(reports: Path, digest: str) -> Path:
     return reports / PLANS / f"{digest}.json"
 
 
-def write_plan(reports: Path, plan: Mapping[str, Any], now: float) -> Path:
-    """Keep what the digest of ``plan`` speaks of, and nothing else, for those who approve it. Raises OSError."""
+def write_plan(reports: Path, plan: Mapping[str, Any], spent: Collection[str], now: float) -> None:
+    """Keep what the digest of ``plan`` speaks of, and nothing else, for those who approve it. Raises OSError.
+
+    ``spent`` are the digests of plans that were given up. A rollout under way no longer shows all that it began with;
+    what was kept when it began stays.
+    """
+    part = signed_part(plan, spent)
+    if _digest(part) != plan["digest"]:
+        return
     path = plan_path(reports, str(plan["digest"]))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}")
-    partial.write_bytes(canonical({**signed_part(plan), "digest": plan["digest"], "written_at": round(now, 3)}))
+    partial.write_bytes(canonical({**part, "digest": plan["digest"], "written_at": round(now, 3)}))
     partial.chmod(0o644)
     partial.replace(path)
-    return path
 
 
-def signed_part(plan: Mapping[str, Any]) -> Json:
+def signed_part(plan: Mapping[str, Any], spent: Collection[str]) -> Json:
     """What the digest of a plan covers."""
     return {
         **{key: plan[key] for key in ("schema", "fleet", "terms", "waves")},
-        "spent": sorted(plan.get("spent") or []),
+        "spent": sorted(spent),
         "nodes": {
             node: {key: step[key] for key in ("action", "before", "after")}
             for node, step in plan["nodes"].items()
@@ -250,6 +256,7 @@ def read_plan(reports: Path, digest: str) -> Json:
 def lines(plan: Mapping[str, Any]) -> list[str]:
     """What is signed, in words that are made of what the digest covers and of nothing else."""
     told = [f"plan {plan['digest']} of fleet {plan['fleet']}"]
+    told += [f"{name}: {json.dumps(value, sort_keys=True)}" for name, value in sorted(plan["terms"].items())]
     for wave in plan["waves"]:
         told.append(f"{wave['name']}: {', '.join(wave['nodes'])}")
         for node in wave["nodes"]:

@@ -4,7 +4,7 @@
 
 One file ``<directory>/<kind>-<label>-<time>.json``, an in-toto Statement with a test result, and its signature beside
 it (``ssh-keygen -Y sign``, namespace ``evidence``). The label is what the statement is about beside its subjects: a
-node, a plugin, a runtime. What the gates decided is a statement too, a verification summary. A file that was changed, or
+node, a plugin, a runtime. What the gates decided is one too, a verification summary. A file that was changed, or
 signed by somebody who may not, is no evidence. Runs on the controller only.
 """
 

@@ -1,0 +1,66 @@
+# Copyright (c) 2026 Lightning Hive Rollout contributors
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+"""A decision as lines to print: a table, and for each block the command that makes what is missing. Pure."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from ansible_collections.lightning_goats.hive.plugins.module_utils._gates import BLOCK, Decision, Finding
+
+HEAD = ("GATE", "CHECK", "STATE", "AGE", "DETAIL")
+WIDTH = 150
+
+
+def age_words(seconds: float | None) -> str:
+    """An age for people; - for what has none."""
+    if seconds is None:
+        return "-"
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def lines(decision: Decision) -> list[str]:
+    """The table, the remarks, and what to do about each block."""
+    rows = [HEAD, *(_row(finding) for finding in decision.findings)]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    left = sum(widths) + 2 * len(widths)
+    told = []
+    for row in rows:
+        begin = "  ".join(cell.ljust(size) for cell, size in zip(row[:4], widths, strict=True))
+        for number, part in enumerate(textwrap.wrap(row[4], max(WIDTH - left, 40)) or [""]):
+            told.append(f"{begin if number == 0 else ' ' * (left - 2)}  {part}".rstrip())
+    told += decision.remarks
+    blocked = [finding for finding in decision.findings if finding.state == BLOCK]
+    if not blocked:
+        return [*told, "All gates are open."]
+    told.append(f"{len(blocked)} of {len(decision.findings)} checks block:")
+    return [*told, *commands(blocked)]
+
+
+def commands(blocked: Sequence[Finding]) -> list[str]:
+    """For each block the command that makes what is missing; checks with the same command share a line."""
+    by_command: dict[str, list[str]] = {}
+    for finding in blocked:
+        for command in {gap.command: None for gap in finding.gaps} or {"": None}:
+            by_command.setdefault(command or f"mend what it says: {finding.title}", []).append(finding.check)
+    return [f"  {', '.join(dict.fromkeys(checks))}: {command}" for command, checks in by_command.items()]
+
+
+def sentence(decision: Decision) -> str:
+    """The decision in one sentence."""
+    blocked = [finding for finding in decision.findings if finding.state == BLOCK]
+    if not blocked:
+        return "All gates are open."
+    told = "; ".join(f"{finding.check} {finding.title}: {finding.detail}" for finding in blocked)
+    return (
+        f"The gates do not let this rollout start ({told}): make what is missing (playbooks/gates.yml says how), then "
+        "run again."
+    )
+
+
+def _row(finding: Finding) -> tuple[str, str, str, str, str]:
+    return (finding.gate, finding.check, finding.state, age_words(finding.age_seconds), finding.detail or finding.title)
