@@ -8,11 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.lightning_goats.hive.plugins.module_utils import (
+    _report_gates,
+    _report_plan,
+    _report_soak,
+)
 from ansible_collections.lightning_goats.hive.plugins.module_utils._report_notes import notes
 
 Json = dict[str, Any]
 
-SCHEMA = 1
+SCHEMA = 2
 # Option values never reach a report: it is kept, mailed and attached to tickets.
 SHOWN_KEYS = ("name", "version", "digest", "enabled")
 
@@ -31,6 +36,10 @@ class Facts:
         switches, confirms, reverts: results per node of what was called.
         verdicts: verdict per wave name.
         failures: per node a sentence for what went wrong, whichever task it was.
+        gates: what hive_gates answered, None when it was not asked.
+        soaks: the soaks of stages, as ``_report_soak.shaped`` makes them, in the order of the stages.
+        brakes, pauses: per node that says so, why everything stops at once, or why no further stage starts.
+        incidents, evidence: what the run wrote into the registers, for people to review.
     """
 
     fleet: str
@@ -49,10 +58,16 @@ class Facts:
     reverts: Mapping[str, Json] = field(default_factory=dict)
     verdicts: Mapping[str, Json] = field(default_factory=dict)
     failures: Mapping[str, str] = field(default_factory=dict)
+    gates: Json | None = None
+    soaks: Sequence[Json] = ()
+    brakes: Mapping[str, str] = field(default_factory=dict)
+    pauses: Mapping[str, str] = field(default_factory=dict)
+    incidents: Sequence[Json] = ()
+    evidence: Sequence[Json] = ()
 
 
 def build(facts: Facts) -> Json:
-    """The report as JSON data; ``result`` is running, success, unchanged, refused, reverted or failed."""
+    """The report as JSON data; docs/reference/report.md describes it, key by key."""
     nodes = {node: node_report(facts, node) for node in facts.nodes}
     plan = facts.plan or {}
     result = outcome(facts, nodes)
@@ -69,32 +84,64 @@ def build(facts: Facts) -> Json:
         "finished_at": None if result == "running" else facts.now,
         "stages": [stage_report(facts, wave) for wave in plan.get("waves", [])],
         "nodes": nodes,
+        "gates": _report_gates.shaped(facts.gates),
+        "soaks": list(facts.soaks),
+        "plan_lines": _report_plan.shaped(facts.plan),
+        "history": {node: list((facts.observed.get(node) or {}).get("history") or []) for node in facts.nodes},
+        "brakes": dict(facts.brakes),
+        "pauses": dict(facts.pauses),
+        "incidents": list(facts.incidents),
+        "evidence": list(facts.evidence),
     }
 
 
 def outcome(facts: Facts, nodes: Mapping[str, Json]) -> str:
     """The one word for the whole run."""
     plan = facts.plan
+    states = {soak["state"] for soak in facts.soaks}
     if plan is None or plan["refused"]:
-        return "refused"
-    results = {node["result"] for node in nodes.values()}
+        return "braked" if facts.brakes else "refused"
     if facts.failed:
-        # What broke before the first switch changed nothing that runs.
-        if plan["changes"] and not facts.switches:
-            return "refused"
-        return "reverted" if "reverted" in results and not results & {"failed", "unreachable"} else "failed"
+        return _failed(facts, plan, states, {node["result"] for node in nodes.values()})
     if not facts.final:
         return "running"
-    return "success" if plan["changes"] else "unchanged"
+    if _report_soak.PAUSED in states:
+        return "paused"
+    if _report_soak.SOAKING in states:
+        return "soaking"
+    if facts.pauses and any(node["result"] == "untouched" for node in nodes.values()):
+        return "paused"
+    return "success" if plan["changes"] or states else "unchanged"
+
+
+def _failed(facts: Facts, plan: Json, states: set[str], results: set[str]) -> str:
+    """The word for a run that ended with an error."""
+    if facts.brakes:
+        return "braked"
+    if _report_soak.FAILED in states:
+        return "reverted" if "reverted" in results and not results & {"failed", "unreachable"} else "failed"
+    if _report_soak.PAUSED in states or (facts.pauses and not facts.switches):
+        return "paused"
+    # What broke before the first switch changed nothing that runs.
+    if plan["changes"] and not facts.switches:
+        return "refused"
+    return "reverted" if "reverted" in results and not results & {"failed", "unreachable"} else "failed"
 
 
 def reasons(facts: Facts, result: str) -> list[str]:
     """Why the run ended as it did, one sentence each, for the operator to read first."""
+    stopped = [
+        f"{node}: {text}" for node, text in {"braked": facts.brakes, "paused": facts.pauses}.get(result, {}).items()
+    ]
     if facts.plan and facts.plan["refused"]:
-        return list(dict.fromkeys(refusal["message"] for refusal in facts.plan["refused"]))
-    if result not in ("refused", "reverted", "failed"):
+        return list(dict.fromkeys([*stopped, *(refusal["message"] for refusal in facts.plan["refused"])]))
+    if result not in ("refused", "reverted", "failed", "braked", "paused"):
         return []
-    told = [reason for verdict in facts.verdicts.values() for reason in said(verdict)]
+    told = [
+        *stopped,
+        *(reason for soak in facts.soaks if soak["state"] != _report_soak.SOAKED for reason in said(soak)),
+    ]
+    told += [reason for verdict in facts.verdicts.values() for reason in said(verdict)]
     # A node that went back with its batch repeats the verdict; only what is new is told.
     known = " ".join(told)
     own = [facts.failures[node] for node in facts.nodes if facts.failures.get(node)]
@@ -124,6 +171,7 @@ def stage_report(facts: Facts, wave: Json) -> Json:
         "verdict": answer,
         "started_at": min(times, default=None),
         "finished_at": max(times, default=None),
+        "soak": next((soak["state"] for soak in facts.soaks if soak["stage"] == wave["name"]), None),
     }
 
 
@@ -251,11 +299,22 @@ def summary(report: Json) -> str:
     count = len(report["nodes"])
     changed = sum(node["result"] == "confirmed" for node in report["nodes"].values())
     words = {
-        "success": f"{changed} of {count} nodes changed and confirmed",
+        "success": f"{changed} of {count} nodes changed and confirmed" if changed else "every stage has soaked",
         "unchanged": f"nothing changed: {count} nodes already run what they should",
         "refused": "refused before anything changed",
         "reverted": "stopped: the batch that failed runs what it ran before",
         "failed": "stopped: look at the nodes below",
+        "soaking": soaking(report),
+        "paused": "paused: no further stage starts until somebody decides",
+        "braked": "braked: everything stopped, no further switch begins",
         "running": "under way",
     }
     return f"Rollout {report['rollout']}: {words[report['result']]}."
+
+
+def soaking(report: Json) -> str:
+    """The stages that soak, and when there is something to do again."""
+    now = report["finished_at"] or report["started_at"]
+    return "; ".join(
+        _report_soak.sentence(soak, now) for soak in report["soaks"] if soak["state"] == _report_soak.SOAKING
+    )

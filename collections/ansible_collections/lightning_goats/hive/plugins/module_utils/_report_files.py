@@ -7,14 +7,11 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
-from ansible_collections.lightning_goats.hive.plugins.module_utils._report import Json, stack_words, summary
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from ansible_collections.lightning_goats.hive.plugins.module_utils._report import Json
+from ansible_collections.lightning_goats.hive.plugins.module_utils._report_page import html
 
-TEMPLATE = "_report.html.j2"
 # More than a report of some nodes takes.
 ROOM_BYTES = 256 * 1024
 
@@ -53,45 +50,3 @@ def write(report: Json, directory: Path) -> dict[str, str]:
                 fresh.unlink(missing_ok=True)
         paths[kind] = str(directory / f"{report['rollout']}.{kind}")
     return paths
-
-
-def html(report: Json) -> str:
-    """One page that needs nothing else: no server, no network, no script."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(clock=clock, took=took, stack=stack_words, bounds=bounds, share=share, width=width)
-    return environment.get_template(TEMPLATE).render(report=report, summary=summary(report))
-
-
-def clock(moment: float | None) -> str:
-    """A time for people, in UTC."""
-    return "-" if moment is None else time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment))
-
-
-def took(report: Json) -> str:
-    """How long the run took, for people."""
-    if report["finished_at"] is None:
-        return "under way"
-    seconds = max(0.0, report["finished_at"] - report["started_at"])
-    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-
-
-def bounds(report: Json) -> list[float]:
-    """First and last moment of all timelines, [] when there is none."""
-    times = [event["time"] for node in report["nodes"].values() for event in node["timeline"]]
-    return [min(times), max(times)] if times else []
-
-
-def share(moment: float, times: Sequence[float]) -> str:
-    """Where ``moment`` lies between the two ``times``, in percent."""
-    return f"{100 * (moment - times[0]) / max(times[1] - times[0], 0.001):.2f}"
-
-
-def width(timeline: Sequence[Json], times: Sequence[float]) -> str:
-    """How much of ``times`` a timeline takes, in percent."""
-    return f"{100 * (timeline[-1]['time'] - timeline[0]['time']) / max(times[1] - times[0], 0.001):.2f}"
