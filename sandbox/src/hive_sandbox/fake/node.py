@@ -19,6 +19,7 @@ from .commands import CommandTable
 from .database import Database
 from .datastore import Datastore
 from .faults import Faults
+from .forwards import Forwards
 from .gossip import Graph
 from .htlcs import Htlcs
 from .invoices import Invoices
@@ -64,6 +65,7 @@ class Node:
         self.peers = Peers(self)
         self.graph = Graph(self)
         self.channels = Channels(self)
+        self.forwards = Forwards(self)
         self.htlcs = Htlcs(self)
         self.wallet = Wallet(self)
         self.invoices = Invoices(self)
@@ -81,6 +83,7 @@ class Node:
         """Take up what the database remembers."""
         self.chain.load()
         self.channels.load()
+        self.forwards.load()
         self.htlcs.load()
 
     def begin(self) -> None:
