@@ -101,7 +101,7 @@ def samples(start: float, count: int, every: float, seed: int, **what: Any) -> l
                     "created": cursor,
                     "updated": cursor,
                 },
-                "log": {"broken": lines, "count": broken, "errors": lines, "errors_count": broken},
+                "log": {"broken": lines, "count": broken, "errors_count": broken},
                 "hive_peers": settings["peers"],
                 "brake": settings["brake"],
                 "pause": settings["pause"],

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _probe_setup
-from ansible_collections.lightning_goats.hive.plugins.module_utils._engine import deadman, probe
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine import deadman, probe, probe_look
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.errors import HiveError
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.probe_ring import last_sample, samples_since
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.processes import alive
@@ -74,7 +74,7 @@ class TestOneLook:
         assert sample["trouble"]["code"] == "lightningd-down"
 
     def test_it_does_not_wait_for_a_hung_lightningd(self, fresh_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(probe, "RPC_SECONDS", 0.5)
+        monkeypatch.setattr(probe_look, "RPC_SECONDS", 0.5)
         fresh_rig.node.prepare()
         fresh_rig.fault("hang-rpc")
         started = time.monotonic()

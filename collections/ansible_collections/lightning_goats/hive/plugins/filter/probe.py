@@ -17,7 +17,7 @@ LOOKS, GRACE_SECONDS = 3, 60
 # The defaults of the roles, which other plays do not see; a test compares them.
 DEFAULTS: Mapping[str, Any] = {
     "hive_probe": True,
-    "hive_probe_interval_seconds": 30,
+    "hive_probe_interval_seconds": 60,
     "hive_probe_keep_seconds": 604800,
     "hive_probe_max_bytes": 33554432,
     "hive_backup_every_seconds": 86400,

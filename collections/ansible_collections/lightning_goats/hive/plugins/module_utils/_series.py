@@ -10,9 +10,12 @@ import base64
 import binascii
 import json
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 from typing import Any
+
+from ._engine.probe_facts import LIVE_STATES
 
 Sample = dict[str, Any]
 Series = dict[str, Any]
@@ -21,8 +24,6 @@ SCHEMA = 1
 LINES = 20
 MAX_BYTES = 64 << 20
 MAX_PLUGINS = 200
-# Channels in these states move payments.
-LIVE_STATES = frozenset({"CHANNELD_NORMAL", "CHANNELD_AWAITING_SPLICE"})
 # How several samples become one point: counters add up, of yes and no the worst is kept, of what fluctuates the middle,
 # of all else the newest.
 COUNTERS = (
@@ -61,12 +62,13 @@ def from_samples(samples: Iterable[Sample]) -> Series:
         those under one and the same lightningd and of one and the same release: others have a reason of their own.
         Where `up` is 0, nothing but `time` means anything.
     """
-    taken = list(samples)
     rows = _Rows()
-    for number, sample in enumerate(taken):
-        rows.add(number, sample)
-    order = sorted(range(len(taken)), key=lambda number: (rows.columns["time"][number], number))
-    last = taken[order[-1]] if order else {}
+    for sample in samples:
+        rows.add(sample)
+    times = rows.columns["time"]
+    order = sorted(range(len(times)), key=lambda number: (times[number], number))
+    last = rows.newest
+    plugins = sorted(rows.plugins.items())[:MAX_PLUGINS]
     return _with_bounds(
         {
             "schema": SCHEMA,
@@ -74,10 +76,8 @@ def from_samples(samples: Iterable[Sample]) -> Series:
             "channels_last": dict(last.get("channels") or {}),
             "brake": str(last.get("brake") or ""),
             "pause": str(last.get("pause") or ""),
-            "lines": sorted(rows.lines, key=lambda line: float(line["time"]))[-LINES:],
-            "plugins": {
-                name: plugin.columns(order, len(taken)) for name, plugin in sorted(rows.plugins.items())[:MAX_PLUGINS]
-            },
+            "lines": sorted(rows.lines, key=lambda line: float(line["time"])),
+            "plugins": {name: plugin.columns(order) for name, plugin in plugins},
         }
     )
 
@@ -145,18 +145,24 @@ class _Rows:
     def __init__(self) -> None:
         self.columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
         self.plugins: dict[str, _PluginRows] = {}
-        self.lines: list[dict[str, Any]] = []
+        self.lines: deque[dict[str, Any]] = deque(maxlen=LINES)
+        self.newest: Sample = {}
         self._lightningd: tuple[int, float] = (0, 0.0)
         self._live: int | None = None
+        self._htlcs = 0
 
-    def add(self, number: int, sample: Sample) -> None:
+    def add(self, sample: Sample) -> None:
         """Add one sample."""
+        number = len(self.columns["time"])
         when = round(float(sample["time"]), 1)
+        if when >= round(float(self.newest.get("time", when)), 1):
+            self.newest = sample
         lightningd = sample.get("lightningd") or {}
-        up = bool(lightningd.get("running"))
+        # One that answers but does not list its plugins hangs, or is only coming up.
+        up = bool(lightningd.get("running")) and "plugins" in sample
         log = sample.get("log") or {}
-        states = sample.get("channels") or {}
-        live = sum(int(count) for state, count in states.items() if state in LIVE_STATES)
+        seen = up and "channels" in sample
+        live, lost = self._channels(sample, seen)
         forwards = sample.get("forwards") or {}
         known = up and "settled" in forwards
         row: dict[str, Any] = {
@@ -170,8 +176,8 @@ class _Rows:
             "broken": int(log.get("count") or 0),
             "errors": int(log.get("errors_count") or 0),
             "channels_live": live,
-            "channels_lost": self._lost(sample, live, up and "channels" in sample),
-            "htlcs": int((sample.get("pending_htlcs") or {}).get("count") or 0),
+            "channels_lost": lost,
+            "htlcs": int((sample.get("pending_htlcs") or {}).get("count") or 0) if seen else self._htlcs,
             "forwards_known": int(known),
             "forwards": int(forwards["settled"]) if known else 0,
             "forwards_failed": int(forwards.get("failed") or 0) if known else 0,
@@ -179,6 +185,7 @@ class _Rows:
             "fees_msat": int(forwards.get("fee_msat") or 0) if known else 0,
             "peers": None if sample.get("hive_peers") is None else int(sample["hive_peers"]),
         }
+        self._htlcs = row["htlcs"]
         same = self._same_lightningd(row)
         row["restarts"] = int(not same)
         for name, value in row.items():
@@ -195,20 +202,22 @@ class _Rows:
         pid, born = before
         return not pid or (pid == row["pid"] and (not born or abs(born - row["started_at"]) <= 1))
 
-    def _lost(self, sample: Sample, live: int, seen: bool) -> int:
-        """Return what the probe says; one of the first schema only knew how many channels there are."""
+    def _channels(self, sample: Sample, seen: bool) -> tuple[int, int]:
+        """Return how many channels are live and how many were lost; where nobody saw them they are as before."""
         before = self._live
-        if seen:
-            self._live = live
+        if not seen:
+            return before or 0, 0
+        self._live = sum(int(count) for state, count in sample["channels"].items() if state in LIVE_STATES)
         if "lost" in sample:
-            return int(sample["lost"].get("count") or 0)
-        return max(0, before - live) if seen and before is not None else 0
+            return self._live, int(sample["lost"].get("count") or 0)
+        # One of the first schema only knew how many there are.
+        return self._live, max(0, before - self._live) if before is not None else 0
 
     def _keep_lines(self, when: float, log: dict[str, Any]) -> None:
-        errors = [str(text) for text in log.get("errors") or []]
-        broken = [str(text) for text in log.get("broken") or []]
-        texts = [("ERROR", text) for text in errors] + [("BROKEN", text) for text in broken if text not in errors]
-        self.lines += [{"time": when, "level": level, "text": text} for level, text in texts[-LINES:]]
+        for text in [str(text) for text in log.get("broken") or []][-LINES:]:
+            # What a plugin calls an error stands at level BROKEN in lightningd's log.
+            level = "ERROR" if text.startswith("plugin-") else "BROKEN"
+            self.lines.append({"time": when, "level": level, "text": text})
 
 
 class _PluginRows:
@@ -220,15 +229,18 @@ class _PluginRows:
         self._healths: list[str] = [""]
         self._pid = 0
         self._digest = ""
+        self._health = ""
 
     def add(self, number: int, facts: dict[str, Any], same_lightningd: bool) -> None:
         """Add what one sample says; the pid that was seen last counts also when it was gone in between."""
         pid, digest = int(facts.get("pid") or 0), str(facts.get("digest") or "")
         another = bool(pid and self._pid and pid != self._pid)
+        # One of ours that was not asked, because others took all the time, is as it was.
+        self._health = str(facts.get("health", self._health if digest else ""))
         self._rows[number] = {
             "active": int(bool(facts.get("active"))),
             "digest": _index(self._digests, digest),
-            "health": _index(self._healths, str(facts.get("health") or "")),
+            "health": _index(self._healths, self._health),
             "rss_bytes": int(facts.get("rss_bytes") or 0),
             "rpc_ms": _milliseconds(facts.get("rpc_ms")),
             "restarts": int(another and same_lightningd and digest == self._digest),
@@ -236,7 +248,7 @@ class _PluginRows:
         if pid:
             self._pid, self._digest = pid, digest
 
-    def columns(self, order: Sequence[int], count: int) -> dict[str, Any]:
+    def columns(self, order: Sequence[int]) -> dict[str, Any]:
         """Return the columns, by the order of the series; where the plugin was not seen it was not active."""
         empty = {"active": 0, "digest": 0, "health": 0, "rss_bytes": 0, "rpc_ms": None, "restarts": 0}
         rows = [self._rows.get(number, empty) for number in order]

@@ -61,7 +61,7 @@ class TestFromSamples:
                     lost={"count": 1, "channels": ["1x1x1"]},
                     pending_htlcs={"count": 3, "nearest_expiry": 9},
                     forwards={"settled": 4, "failed": 2, "msat": 800, "fee_msat": 5},
-                    log={"broken": ["a: b", "plugin-x: c"], "count": 2, "errors": ["plugin-x: c"], "errors_count": 1},
+                    log={"broken": ["a: b", "plugin-x: c"], "count": 2, "errors_count": 1},
                     hive_peers=6,
                     brake="stop",
                 )
@@ -88,8 +88,8 @@ class TestFromSamples:
         assert {name: series[name][0] for name in expected} == expected
         assert series["channels_last"] == {"CHANNELD_NORMAL": 2, "CHANNELD_AWAITING_SPLICE": 1, "ONCHAIN": 4}
         assert [(line["level"], line["text"]) for line in series["lines"]] == [
-            ("ERROR", "plugin-x: c"),
             ("BROKEN", "a: b"),
+            ("ERROR", "plugin-x: c"),
         ]
         assert (series["brake"], series["pause"]) == ("stop", "")
         held = series["plugins"]["cl-hive"]
