@@ -13,8 +13,8 @@ description:
     may be rolled out to exactly these nodes.
   - A check passes when signed evidence about the artifact's digest says so and is fresh enough. What is missing, stale,
     about something else, unsigned, expired or late blocks. The words for each check are in C(docs/design/gates.md).
-  - A waiver of an approver, with an owner, a reason, a control and an end, lets some checks be waived; they are shown as
-    waived.
+  - A waiver of an approver, with an owner, a reason, a control and an end, lets some checks be waived. They are shown
+    as waived.
   - The decision is kept as signed evidence, a verification summary, where there is a key to sign with.
   - Works in the controller's process and connects to no node. Run it once per play, with C(run_once).
 author: [Lightning Hive Rollout contributors]
@@ -145,6 +145,11 @@ findings:
   returned: always
 lines:
   description: The findings as a table, and what to do about each block.
+  type: list
+  elements: str
+  returned: always
+advice:
+  description: What RV(lines) says below the table, for a table of another width.
   type: list
   elements: str
   returned: always
