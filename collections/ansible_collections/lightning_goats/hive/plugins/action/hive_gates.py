@@ -65,7 +65,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         variables = task_vars or {}
         _, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
         hosts = _plan_hosts.Hosts(variables)
-        result.update(changed=False, decision=_gates.DENIED, findings=[], lines=[], path="", hold="")
+        result.update(changed=False, decision=_gates.DENIED, findings=[], lines=[], advice=[], path="", hold="")
         planned = self._planned(args["plan"], variables)
         plan = planned.get("plan") or {"nodes": {}, "refused": [], "changes": 0, "digest": "", "fleet": ""}
         if args["enforce"] == CHANGES and (plan["refused"] or not planned.get("plan")):
@@ -83,6 +83,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             decision=decision.word,
             findings=_plan_hosts.plain([finding.as_dict() for finding in decision.findings]),
             lines=_gates_lines.lines(decision),
+            advice=_gates_lines.advice(decision),
             msg=_gates_lines.sentence(decision),
         )
         if not self._task.check_mode:

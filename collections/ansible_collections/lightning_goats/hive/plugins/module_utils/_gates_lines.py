@@ -11,6 +11,9 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._gates import
 
 HEAD = ("GATE", "CHECK", "STATE", "AGE", "DETAIL")
 WIDTH = 150
+# What a detail gets on a terminal that is narrower than the table.
+LEAST = 40
+Row = tuple[str, str, str, str, str]
 
 
 def age_words(seconds: float | None) -> str:
@@ -25,19 +28,28 @@ def age_words(seconds: float | None) -> str:
 
 def lines(decision: Decision) -> list[str]:
     """The table, the remarks, and what to do about each block."""
-    rows = [HEAD, *(_row(finding) for finding in decision.findings)]
+    return [*table([_row(finding) for finding in decision.findings]), *advice(decision)]
+
+
+def table(rows: Sequence[Row], width: int = WIDTH) -> list[str]:
+    """Findings as lines of at most ``width`` characters; a detail that is longer goes on below itself."""
+    rows = [HEAD, *rows]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     left = sum(widths) + 2 * len(widths)
     told = []
     for row in rows:
         begin = "  ".join(cell.ljust(size) for cell, size in zip(row[:4], widths, strict=True))
-        for number, part in enumerate(textwrap.wrap(row[4], max(WIDTH - left, 40)) or [""]):
+        for number, part in enumerate(textwrap.wrap(row[4], max(width - left, LEAST)) or [""]):
             told.append(f"{begin if number == 0 else ' ' * (left - 2)}  {part}".rstrip())
-    told += decision.remarks
+    return told
+
+
+def advice(decision: Decision) -> list[str]:
+    """The remarks, and what to do about each block."""
     blocked = [finding for finding in decision.findings if finding.state == BLOCK]
     if not blocked:
-        return [*told, "All gates are open."]
-    told.append(f"{len(blocked)} of {len(decision.findings)} checks block:")
+        return [*decision.remarks, "All gates are open."]
+    told = [*decision.remarks, f"{len(blocked)} of {len(decision.findings)} checks block:"]
     return [*told, *commands(blocked)]
 
 
@@ -62,5 +74,5 @@ def sentence(decision: Decision) -> str:
     )
 
 
-def _row(finding: Finding) -> tuple[str, str, str, str, str]:
+def _row(finding: Finding) -> Row:
     return (finding.gate, finding.check, finding.state, age_words(finding.age_seconds), finding.detail or finding.title)

@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _gates_lines
 from ansible_collections.lightning_goats.hive.plugins.module_utils._report_time import duration
 
 Json = dict[str, Any]
@@ -17,12 +17,11 @@ PASS, BLOCK, WAIVED = "pass", "block", "waived"
 ORDER = {BLOCK: 0, WAIVED: 1, PASS: 2}
 TEXTS = ("check", "gate", "title", "state", "detail", "command")
 WAIVER = ("owner", "reason", "control", "expires_at")
-NARROW = 40
 
 
 def shaped(answer: Mapping[str, Any] | None) -> Json | None:
-    """What hive_gates answered as the report keeps it, None when the gates were not asked."""
-    if answer is None or "findings" not in answer:
+    """What hive_gates answered as the report keeps it, None when no check was asked."""
+    if answer is None or not answer.get("findings"):
         return None
     findings = [_finding(found) for found in answer["findings"]]
     return {
@@ -60,22 +59,26 @@ def left(finding: Mapping[str, Any], now: float) -> str:
     return duration(float(finding["expires_at"]) - now)
 
 
-def table(gates: Mapping[str, Any], width: int, states: Sequence[str] = (BLOCK, WAIVED, PASS)) -> list[str]:
-    """The findings as lines of at most ``width`` characters; a detail that is longer goes on below itself."""
+def lines(answer: Mapping[str, Any], width: int, full: bool) -> list[str]:
+    """What a terminal of this width shows of the gates.
+
+    Args:
+        answer: what hive_gates answered.
+        width: characters in a line.
+        full: whether checks that pass are shown although nothing blocks.
+    """
+    gates = shaped(answer)
+    if gates is None:
+        return [str(line) for line in answer.get("lines") or []]
+    blocked = any(found["state"] == BLOCK for found in gates["findings"])
     rows = [
-        (found["check"], found["state"], age(found), found["detail"] or found["title"])
-        for found in gates["findings"]
-        if found["state"] in states
+        (found["gate"], found["check"], found["state"], _gates_lines.age_words(found["age_seconds"]), _words(found))
+        for found in (_finding(found) for found in answer["findings"])
+        if full or blocked or found["state"] != PASS
     ]
-    if not rows:
-        return []
-    rows.insert(0, ("CHECK", "STATE", "AGE", "DETAIL"))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    left = sum(widths) + 6
-    room = max(width - left, NARROW)
-    lines = []
-    for row in rows:
-        begin = "  ".join(cell.ljust(size) for cell, size in zip(row[:3], widths, strict=True))
-        for number, part in enumerate(textwrap.wrap(row[3], room) or [""]):
-            lines.append(f"{begin if number == 0 else ' ' * (left - 2)}  {part}".rstrip())
-    return lines
+    told = [str(line) for line in answer.get("advice") or []]
+    return [*(_gates_lines.table(rows, width) if rows else []), *told, f"gates: {count(gates)}"]
+
+
+def _words(found: Mapping[str, Any]) -> str:
+    return str(found["detail"] or found["title"])
