@@ -148,6 +148,7 @@ class Machines(BenchFleet):
             "hive_allowed_signers": str(self.shelf.signers),
             "hive_reports_dir": str(self.reports),
             "hive_approval_required": False,
+            "hive_gates_required": False,
             "hive_waves": ["100%"],
             "hive_soak_seconds": 0,
             "hive_soak_interval_seconds": 0.1,

@@ -42,6 +42,7 @@ class Operator:
             "hive_config_file": str(node.node.config_file),
             "hive_user": "root",
             "hive_approval_required": False,
+            "hive_gates_required": False,
             "hive_soak_seconds": 1,
             "hive_soak_interval_seconds": 0.5,
             "hive_probe": False,

@@ -173,6 +173,8 @@ class Fleet:
             "hive_evidence_keys_dir": str(self.root / "keys"),
             "hive_registers_dir": str(self.root / "registers"),
             "hive_approval_required": False,
+            "hive_approvals_needed": 0,
+            "hive_gates_required": False,
             "hive_soak_seconds": 0.5,
             "hive_soak_interval_seconds": 0.1,
             "hive_deadman_seconds": 30,
