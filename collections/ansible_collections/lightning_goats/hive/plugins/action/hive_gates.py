@@ -84,7 +84,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             findings=_plan_hosts.plain([finding.as_dict() for finding in decision.findings]),
             lines=_gates_lines.lines(decision),
             advice=_gates_lines.advice(decision),
-            msg=_gates_lines.sentence(decision),
+            msg=_gates_lines.refusal(decision)[1],
         )
         if not self._task.check_mode:
             try:
@@ -101,14 +101,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         """Let a denied rollout fail, hold it when a stage still soaks, or only say so."""
         if decision.allowed:
             return
+        code, _ = _gates_lines.refusal(decision)
         if args["enforce"] == ALWAYS:
-            result.update(failed=True, code="gates")
+            result.update(failed=True, code=code)
         elif plan["changes"] and not self._task.check_mode:
             # A stage that soaks is judged, and goes back if it has to, whatever the gates say; only nothing new begins.
             if soaking(hosts):
                 result["hold"] = result["msg"]
             else:
-                result.update(failed=True, code="gates")
+                result.update(failed=True, code=code)
 
     def _planned(self, arguments: Json, variables: Mapping[str, Any]) -> Json:
         """What hive_plan would say now, as a preview."""

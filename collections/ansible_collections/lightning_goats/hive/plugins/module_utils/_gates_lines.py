@@ -62,15 +62,16 @@ def commands(blocked: Sequence[Finding]) -> list[str]:
     return [f"  {', '.join(dict.fromkeys(checks))}: {command}" for command, checks in by_command.items()]
 
 
-def sentence(decision: Decision) -> str:
-    """The decision in one sentence."""
+def refusal(decision: Decision) -> tuple[str, str]:
+    """The code and the sentence with which a rollout is refused; two empty texts when all gates are open."""
     blocked = [finding for finding in decision.findings if finding.state == BLOCK]
     if not blocked:
-        return "All gates are open."
+        return "", ""
     told = "; ".join(f"{finding.check} {finding.title}: {finding.detail}" for finding in blocked)
     return (
+        "gates",
         f"The gates do not let this rollout start ({told}): make what is missing (playbooks/gates.yml says how), then "
-        "run again."
+        "run again.",
     )
 
 
