@@ -66,7 +66,8 @@ def keep(node: Node, wanted: Wanted) -> Json:
     """Give every wanted role its rune, take all others of ours back, and tell what each rune on the node could do.
 
     Returns:
-        `changed`, `runes`, `revoked`, `foreign`, and `commands`, the methods lightningd knows. Never a rune.
+        `changed`, `runes`, `revoked`, `foreign`, `commands`, the methods lightningd knows, and `running`, which of our
+        plugins run from which slot. Never a rune.
 
     Raises:
         HiveError: lightningd can only be reached through lightning-cli, which would show the rune to everybody on
@@ -98,7 +99,19 @@ def _kept(machine: Machine, wanted: Wanted) -> Json:
         "revoked": work.revoked,
         "foreign": foreign(work.shown, wanted.takes_over),
         "commands": sorted(machine.methods()),
+        "running": _running(machine),
     }
+
+
+def _running(machine: Machine) -> list[Json]:
+    """The plugins of ours that are active, each with its slot, which is called after its release's digest."""
+    begin = machine.node.to_inside(machine.node.slots_dir) + "/"
+    ours = [
+        path[len(begin) :].split("/")
+        for path, item in machine.plugins().items()
+        if item["active"] and path.startswith(begin)
+    ]
+    return [{"name": parts[0], "slot": parts[1]} for parts in sorted(ours)]
 
 
 def _shown(rpc: Rpc) -> list[Json]:
