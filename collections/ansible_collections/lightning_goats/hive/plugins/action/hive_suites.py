@@ -139,5 +139,5 @@ def recent_evidence(
 
 def command(release: Release) -> str:
     """What runs the tests of one release again."""
-    versions = json.dumps({"hive_suites_versions": {release.name: release.version}})
+    versions = json.dumps({"hive_release_versions": {release.name: release.version}})
     return f"ansible-playbook playbooks/suites.yml -e '{versions}'"

@@ -196,6 +196,7 @@ def statement(
             for part in exercise.parts
             for name, ok, detail in part.checks
         ],
+        "reason": next((detail for part in exercise.parts for _, ok, detail in part.checks if ok is False), ""),
         "verdicts": {stage["name"]: stage["verdict"]["verdict"] for stage in report["stages"]},
         "command": _command(exercise, facts.goal),
     }

@@ -24,14 +24,13 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_stack i
 Json = dict[str, Any]
 
 
-def wanted_versions(hosts: Hosts, versions: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Name and version of every release that a node's ``hive_stack`` names, without repetition.
+def wanted_stacks(hosts: Hosts, versions: Mapping[str, str]) -> list[dict[str, str]]:
+    """Version by plugin of every stack that a node is to run, each once.
 
-    ``versions`` go before those of the stacks, by plugin; one that no stack has is taken as well. Raises ReleaseError
-    ``bad-stack`` for a stack that is none, and where nothing is named.
+    ``versions`` go before those of ``hive_stack``, by plugin. Raises ReleaseError ``bad-stack`` for a stack that is
+    none, and where nothing is named.
     """
-    found: set[tuple[str, str]] = set()
-    named: set[str] = set()
+    found: list[dict[str, str]] = []
     for node in hosts.names:
         stack = hosts.get(node, "hive_stack", [])
         if not isinstance(stack, list):
@@ -43,14 +42,17 @@ def wanted_versions(hosts: Hosts, versions: Mapping[str, str]) -> list[tuple[str
             problem = item_problem(item)
             if problem:
                 raise ReleaseError("bad-stack", f"Entry {number} of hive_stack of {node} {problem}")
-            named.add(item["name"])
-            found.add((item["name"], str(versions.get(item["name"], item["version"]))))
-    found |= {(name, str(version)) for name, version in versions.items() if name not in named}
+        named = {item["name"]: str(versions.get(item["name"], item["version"])) for item in stack}
+        if named and named not in found:
+            found.append(named)
     if not found:
-        raise ReleaseError(
-            "bad-stack", "No node has a hive_stack, so there is no release to test: set it, or name the versions."
-        )
-    return sorted(found)
+        raise ReleaseError("bad-stack", "No node has a hive_stack, so there is no release to test: set hive_stack.")
+    return found
+
+
+def wanted_versions(hosts: Hosts, versions: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Name and version of every release in those stacks, each once. Raises ReleaseError ``bad-stack``."""
+    return sorted({pair for stack in wanted_stacks(hosts, versions) for pair in stack.items()})
 
 
 def verified(releases: Path, signers: Path, name: str, version: str) -> Release:

@@ -26,6 +26,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest imp
     ReleaseError,
     canonical,
 )
+from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_stack import version_key
 from ansible_collections.lightning_goats.hive.plugins.module_utils._release import PYTHONS
 from ansible_collections.lightning_goats.hive.plugins.module_utils._release_git import commit_files, read_commit
 from ansible_collections.lightning_goats.hive.plugins.module_utils._release_lock import FILE, read_lock
@@ -130,13 +131,14 @@ def _installed(locked: tuple[Locked, ...]) -> dict[str, str]:
             version = installed_version(item.name)
         except PackageNotFoundError:
             version = ""
-        if version != item.version:
+        # A distribution may write its own version as it likes: v26.06.9 is 26.6.9.
+        if version_key(version) != version_key(item.version):
             raise ReleaseError(
                 "suite-environment",
                 f"{item.name} {item.version} is locked, but {version or 'none'} is installed beside Ansible: run "
                 "'make venv' and use its Ansible.",
             )
-        found[item.name] = version
+        found[item.name] = item.version
     return {**found, "pytest": need("pytest")}
 
 
