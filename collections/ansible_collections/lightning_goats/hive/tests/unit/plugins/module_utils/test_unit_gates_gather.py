@@ -108,7 +108,7 @@ def test_without_a_list_of_signers_no_evidence_counts(world: World) -> None:
 )
 def test_a_signature_that_is_none(blob: bytes) -> None:
     armored = b"-----BEGIN SSH SIGNATURE-----\n" + base64.b64encode(blob) + b"\n-----END SSH SIGNATURE-----\n"
-    with pytest.raises(ValueError, match="armor|no signature|cut off"):
+    with pytest.raises(ValueError, match=r"armor|no signature|cut off"):
         _signatures.key_in(armored)
 
 
