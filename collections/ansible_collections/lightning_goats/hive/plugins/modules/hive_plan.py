@@ -99,6 +99,22 @@ options:
     description: The digest that was approved.
     type: str
     default: ""
+  approvals_needed:
+    description: How many approvers have to have signed the plan. V(0) takes O(approved_plan) alone.
+    type: int
+    default: 0
+  runner:
+    description: The principal that runs the rollout and may not approve it.
+    type: str
+    default: ""
+  approvers:
+    description: The ssh-keygen file of who may approve.
+    type: str
+    default: var/keys/approvers
+  evidence_dir:
+    description: Where evidence lies; approvals are kept below it.
+    type: str
+    default: var/evidence
   preview:
     description: Hand on nothing to be run and ask for no approval, as in check mode.
     type: bool
