@@ -31,6 +31,8 @@ class Forwards:
 
     def load(self) -> None:
         """Go on counting where the last run ended."""
+        key = _SORTED_BY["updated"]
+        self.node.database.connection.execute(f"CREATE INDEX IF NOT EXISTS forwards_updated ON forwards ({key})")
         for name, key in _SORTED_BY.items():
             self._heights[name] = int(self.node.database.rows(f"SELECT coalesce(max({key}), 0) FROM forwards")[0][0])
 

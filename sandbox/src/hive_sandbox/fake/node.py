@@ -102,7 +102,8 @@ class Node:
     def apply_fault(self, name: str, parameters: dict[str, Any]) -> None:
         """Do the faults that happen once, when they are set."""
         if name == "log-broken":
-            self.log.broken("lightningd", str(parameters.get("message", "sandbox-fault log-broken")))
+            source = str(parameters.get("source", "lightningd"))
+            self.log.broken(source, str(parameters.get("message", "sandbox-fault log-broken")))
         elif name == "disconnect-peers":
             for peer in self.peers.connected():
                 self.peers.disconnect(peer)

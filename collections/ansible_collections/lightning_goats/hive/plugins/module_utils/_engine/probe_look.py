@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .brake import read_brake, read_pause
 from .errors import HiveError, NodeDownError, RpcRefusedError, RpcTimeoutError
@@ -15,9 +15,6 @@ from .probe_forwards import look_at_forwards
 from .probe_ring import Sample
 from .processes import Identity, arguments, children, identity, rss_bytes
 
-if TYPE_CHECKING:
-    from .._slots import Slot
-
 RPC_SECONDS = 3.0
 TICK_SECONDS = 20.0
 TROUBLE_LETTERS = 300
@@ -25,6 +22,7 @@ TROUBLE_LETTERS = 300
 PEERS_METHOD = "hive-status"
 
 Carried = dict[str, Any]
+Slots = dict[str, Any]
 
 
 def look(node: Node, before: Carried) -> tuple[Sample, Carried]:
@@ -51,7 +49,8 @@ def look(node: Node, before: Carried) -> tuple[Sample, Carried]:
             "rpc_ms": rpc_ms,
         }
         listed = machine.plugins()
-        slots = slots_of(node, listed)
+        slots = slots_of(node, listed, before.get("slots") or {})
+        remembered["slots"] = {path: facts for path, facts in slots.items() if facts["complete"]}
         sample["lightningd"]["ready"] = all(item["active"] for item in listed.values())
         sample["plugins"] = of_plugins(listed, slots, who)
         life = [who.pid, who.started] if who else [0, 0]
@@ -68,9 +67,7 @@ def look(node: Node, before: Carried) -> tuple[Sample, Carried]:
     return sample, remembered
 
 
-def _look_further(
-    machine: Machine, slots: Mapping[str, Slot], sample: Sample, remembered: Carried, deadline: float
-) -> None:
+def _look_further(machine: Machine, slots: Slots, sample: Sample, remembered: Carried, deadline: float) -> None:
     """Add what lightningd and the plugins say; a part that is not answered in time is missing, and costs no other.
 
     Raises:
@@ -104,20 +101,26 @@ def _note(sample: Sample, error: HiveError) -> None:
     sample.setdefault("trouble", {"code": error.code, "message": error.message[:TROUBLE_LETTERS]})
 
 
-def slots_of(node: Node, listed: Mapping[str, Any]) -> dict[str, Slot]:
-    """Return the slots of the plugins that are ours, by the path of each."""
+def slots_of(node: Node, listed: Mapping[str, Any], known: Slots) -> Slots:
+    """Return what is asked of the slots of the plugins that are ours, by the path of each.
+
+    Args:
+        known: what the look before found. Nothing in a slot is ever edited, and reading one needs half of the engine.
+    """
     begin = node.to_inside(node.slots_dir) + "/"
-    ours = [path for path in listed if path.startswith(begin)]
-    if not ours:
-        return {}
-    from .._slots import load_slot
+    ours = {path: known.get(path) for path in listed if path.startswith(begin)}
+    if None in ours.values():
+        from .._slots import load_slot
 
-    return {path: load_slot(node, *path[len(begin) :].split("/")[:2]) for path in ours}
+        for path in [path for path, facts in ours.items() if facts is None]:
+            slot = load_slot(node, *path[len(begin) :].split("/")[:2])
+            methods = slot.manifest.get("rpc_methods", [])
+            asked = {name: slot.manifest.get(name) for name in ("health_rpc", "foreign")}
+            ours[path] = {"digest": slot.digest, "complete": slot.complete, "peers": PEERS_METHOD in methods, **asked}
+    return ours
 
 
-def of_plugins(
-    listed: Mapping[str, dict[str, Any]], slots: Mapping[str, Slot], lightningd: Identity | None
-) -> list[dict[str, Any]]:
+def of_plugins(listed: Mapping[str, dict[str, Any]], slots: Slots, lightningd: Identity | None) -> list[dict[str, Any]]:
     """Return each plugin that is not lightningd's own: whether it is active, and its memory."""
     memory = memory_of(lightningd.pid) if lightningd else {}
     found = []
@@ -127,14 +130,12 @@ def of_plugins(
         facts: dict[str, Any] = {"name": path.rpartition("/")[2], "path": path, "active": bool(item["active"])}
         facts["pid"], facts["rss_bytes"] = memory.get(path, (0, 0))
         if path in slots:
-            facts["digest"] = slots[path].digest
+            facts["digest"] = slots[path]["digest"]
         found.append(facts)
     return found
 
 
-def ask_plugins(
-    machine: Machine, slots: Mapping[str, Slot], plugins: list[dict[str, Any]], deadline: float
-) -> int | None:
+def ask_plugins(machine: Machine, slots: Slots, plugins: list[dict[str, Any]], deadline: float) -> int | None:
     """Set how ours are and how fast they answer.
 
     Returns:
@@ -144,15 +145,15 @@ def ask_plugins(
     for facts in plugins:
         slot = slots.get(facts["path"])
         left = min(RPC_SECONDS, deadline - time.monotonic())
-        if slot is None or not slot.complete or not facts["active"] or left <= 0:
+        if slot is None or not slot["complete"] or not facts["active"] or left <= 0:
             continue
         begun = time.monotonic()
-        report = machine.health_of(slot.manifest, left)
+        report = machine.health_of(slot, left)
         facts["health"] = str(report["status"]) if report else ""
         facts["rpc_ms"] = round((time.monotonic() - begun) * 1000, 2)
         left = min(RPC_SECONDS, deadline - time.monotonic())
         # One that does not say how it is would not say this either.
-        if report and left > 0 and PEERS_METHOD in slot.manifest.get("rpc_methods", []):
+        if report and left > 0 and slot["peers"]:
             peers = hive_peers(machine, left)
     return peers
 
