@@ -257,22 +257,8 @@ def failed_canary() -> _report.Facts:
         },
         verdicts={"canary": verdict("failing", reason)},
         failures={"alpha": f"failing: alpha: {reason['detail']}"},
-        incidents=[
-            {
-                "id": "20261128T122000Z-main",
-                "severity": 2,
-                "title": "The canary alpha was taken back",
-                "path": "registers/incidents/20261128T122000Z-main.yml",
-            }
-        ],
-        evidence=[
-            {
-                "kind": "rollback",
-                "label": "process",
-                "result": "passed",
-                "path": "evidence/rollback-process-20261128T122000Z.json",
-            }
-        ],
+        incidents=_report.files(["registers/incidents/20261128T122000Z-main.yml"]),
+        evidence=_report.files(["evidence/rollback-process-20261128T122000Z.json"]),
     )
 
 
@@ -342,7 +328,7 @@ def hostile() -> _report.Facts:
         failures={HOSTILE: f"{HOSTILE} {LONG}"},
         soaks=[_report_soak.shaped(HOSTILE, 0, nodes[:2], {"reasons": [reason], "plots": drawn})],
         gates={"decision": "denied", "findings": [finding | {"waiver": {"owner": HOSTILE, "reason": LONG}}]},
-        incidents=[{"id": HOSTILE, "title": LONG, "path": LONG}],
+        incidents=_report.files([f"{LONG}/{HOSTILE}.yml"]),
         brakes={HOSTILE: HOSTILE},
     )
 

@@ -13,6 +13,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils import (
     _report_plan,
     _report_soak,
 )
+from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_hosts import braked
 from ansible_collections.lightning_goats.hive.plugins.module_utils._report_notes import notes
 
 Json = dict[str, Any]
@@ -36,8 +37,10 @@ class Facts:
         switches, confirms, reverts: results per node of what was called.
         verdicts: verdict per wave name.
         failures: per node a sentence for what went wrong, whichever task it was.
+        backs: results per node of going back because a stage failed its soak.
         gates: what hive_gates answered, None when it was not asked.
         soaks: the soaks of stages, as ``_report_soak.shaped`` makes them, in the order of the stages.
+        held: why no stage begins after those that have soaked.
         brakes, pauses: per node that says so, why everything stops at once, or why no further stage starts.
         incidents, evidence: what the run wrote into the registers, for people to review.
     """
@@ -58,8 +61,10 @@ class Facts:
     reverts: Mapping[str, Json] = field(default_factory=dict)
     verdicts: Mapping[str, Json] = field(default_factory=dict)
     failures: Mapping[str, str] = field(default_factory=dict)
+    backs: Mapping[str, Json] = field(default_factory=dict)
     gates: Json | None = None
     soaks: Sequence[Json] = ()
+    held: Sequence[str] = ()
     brakes: Mapping[str, str] = field(default_factory=dict)
     pauses: Mapping[str, str] = field(default_factory=dict)
     incidents: Sequence[Json] = ()
@@ -99,18 +104,19 @@ def outcome(facts: Facts, nodes: Mapping[str, Json]) -> str:
     """The one word for the whole run."""
     plan = facts.plan
     states = {soak["state"] for soak in facts.soaks}
-    if plan is None or plan["refused"]:
+    if plan is None:
         return "braked" if facts.brakes else "refused"
+    if plan["refused"]:
+        codes = {refusal["code"] for refusal in plan["refused"]}
+        return "braked" if "brake" in codes else "paused" if codes == {"paused"} else "refused"
     if facts.failed:
         return _failed(facts, plan, states, {node["result"] for node in nodes.values()})
+    if facts.held:
+        return "paused"
     if not facts.final:
         return "running"
-    if _report_soak.PAUSED in states:
-        return "paused"
     if _report_soak.SOAKING in states:
         return "soaking"
-    if facts.pauses and any(node["result"] == "untouched" for node in nodes.values()):
-        return "paused"
     return "success" if plan["changes"] or states else "unchanged"
 
 
@@ -120,7 +126,7 @@ def _failed(facts: Facts, plan: Json, states: set[str], results: set[str]) -> st
         return "braked"
     if _report_soak.FAILED in states:
         return "reverted" if "reverted" in results and not results & {"failed", "unreachable"} else "failed"
-    if _report_soak.PAUSED in states or (facts.pauses and not facts.switches):
+    if _report_soak.PAUSED in states or (facts.pauses and not results & {"failed", "unreachable", "reverted"}):
         return "paused"
     # What broke before the first switch changed nothing that runs.
     if plan["changes"] and not facts.switches:
@@ -130,17 +136,12 @@ def _failed(facts: Facts, plan: Json, states: set[str], results: set[str]) -> st
 
 def reasons(facts: Facts, result: str) -> list[str]:
     """Why the run ended as it did, one sentence each, for the operator to read first."""
-    stopped = [
-        f"{node}: {text}" for node, text in {"braked": facts.brakes, "paused": facts.pauses}.get(result, {}).items()
-    ]
     if facts.plan and facts.plan["refused"]:
-        return list(dict.fromkeys([*stopped, *(refusal["message"] for refusal in facts.plan["refused"])]))
+        return list(dict.fromkeys(refusal["message"] for refusal in facts.plan["refused"]))
     if result not in ("refused", "reverted", "failed", "braked", "paused"):
         return []
-    told = [
-        *stopped,
-        *(reason for soak in facts.soaks if soak["state"] != _report_soak.SOAKED for reason in said(soak)),
-    ]
+    told = [braked(node, text) for node, text in facts.brakes.items()] if result == "braked" else []
+    told += [*facts.held, *(text for soak in facts.soaks if soak["state"] in _report_soak.ENDED for text in said(soak))]
     told += [reason for verdict in facts.verdicts.values() for reason in said(verdict)]
     # A node that went back with its batch repeats the verdict; only what is new is told.
     known = " ".join(told)
@@ -171,19 +172,31 @@ def stage_report(facts: Facts, wave: Json) -> Json:
         "verdict": answer,
         "started_at": min(times, default=None),
         "finished_at": max(times, default=None),
-        "soak": next((soak["state"] for soak in facts.soaks if soak["stage"] == wave["name"]), None),
+        "soak": soak_state(facts, wave),
     }
+
+
+def soak_state(facts: Facts, wave: Json) -> str | None:
+    """How the soak of a stage stands, None of one that has none or was not reached."""
+    for soak in facts.soaks:
+        if soak["stage"] == wave["name"]:
+            return str(soak["state"])
+    seen = [(facts.observed.get(node) or {}).get("soak") or {} for node in wave["nodes"]]
+    states = {str(soak["state"]) if soak.get("rollout") == facts.rollout else None for soak in seen}
+    return states.pop() if len(states) == 1 else None
 
 
 def node_report(facts: Facts, node: str) -> Json:
     """What became of one node."""
     step = (facts.plan or {}).get("nodes", {}).get(node)
-    switch, confirm, revert = (found.get(node) for found in (facts.switches, facts.confirms, facts.reverts))
+    switch, confirm, revert = (
+        found.get(node) for found in (facts.switches, facts.confirms, {**facts.backs, **facts.reverts})
+    )
     observed = facts.observed.get(node) or {}
     result, reason = node_result(facts, node, step)
     before = step["before"] if step else observed.get("stack") or []
     after: list[Json] | None = before
-    if result == "confirmed":
+    if result in ("confirmed", _report_soak.SOAKING, _report_soak.SOAKED):
         after = step["after"] if step else []
     elif result in ("failed", "unreachable", "switched"):
         after = (switch or {}).get("after")
@@ -221,7 +234,7 @@ def node_result(facts: Facts, node: str, step: Json | None) -> tuple[str, str]:
         return "unchanged", failure
     switch, confirm, revert = (found.get(node) for found in (facts.switches, facts.confirms, facts.reverts))
     if switch is None:
-        return "untouched", failure
+        return _untouched(facts, node, failure)
     if any((found or {}).get("unreachable") for found in (switch, confirm, revert)):
         return "unreachable", failure
     if (confirm is not None and not confirm.get("failed")) or (
@@ -237,6 +250,20 @@ def node_result(facts: Facts, node: str, step: Json | None) -> tuple[str, str]:
     return "failed", failure
 
 
+def _untouched(facts: Facts, node: str, failure: str) -> tuple[str, str]:
+    """The same of a node that this run does not switch: it may soak since an earlier run, or have gone back from it."""
+    back, soak = facts.backs.get(node), (facts.observed.get(node) or {}).get("soak") or {}
+    if back is not None:
+        bad = "unreachable" if back.get("unreachable") else "failed" if back.get("failed") else "reverted"
+        return bad, failure
+    for stage in facts.soaks:
+        if node in stage["nodes"] and stage["state"] != _report_soak.PAUSED:
+            return stage["state"], failure
+    if soak.get("rollout") == facts.rollout:
+        return soak["state"], failure
+    return "untouched", failure
+
+
 def shown(stack: Sequence[Json]) -> list[Json]:
     """A stack as a report shows it: the names of the options that are set, not their values."""
     return [
@@ -247,7 +274,7 @@ def shown(stack: Sequence[Json]) -> list[Json]:
 def entries(facts: Facts, node: str) -> list[Json]:
     """The journal entries that this run caused on the node, oldest first."""
     found: dict[int, Json] = {}
-    for results in (facts.switches, facts.confirms, facts.reverts):
+    for results in (facts.switches, facts.confirms, facts.reverts, facts.backs):
         for entry in (results.get(node) or {}).get("journal") or []:
             found[entry["seq"]] = entry
     return [found[seq] for seq in sorted(found)]
@@ -265,6 +292,11 @@ def span(journal: Sequence[Json]) -> list[float]:
     """The first and the last time of a journal, [] of an empty one."""
     times = [float(entry["time"]) for entry in journal]
     return [min(times), max(times)] if times else []
+
+
+def files(paths: Sequence[str]) -> list[Json]:
+    """Files that the run has written, as the report names them."""
+    return [{"name": path.rpartition("/")[2].rpartition(".")[0], "path": path} for path in paths]
 
 
 def table(report: Json) -> list[str]:

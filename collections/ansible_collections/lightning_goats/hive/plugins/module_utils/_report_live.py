@@ -20,6 +20,7 @@ EVERY_SECONDS = 1.0
 FALLBACK_COLUMNS = 80
 # Below this a clock that counts says nothing.
 TELLING_SECONDS = 3.0
+LEAST_WORDS = 10
 
 
 def columns(stream: TextIO) -> int:
@@ -47,31 +48,26 @@ class Activity:
     Attributes:
         words: the task, with its stage.
         window: for how many seconds the nodes are watched, 0 when they are not.
-        every: seconds between two samples.
-        samples: how many a stage's node has taken in windows that are over.
+        samples: how many a node has taken that are known here: a window is looked at in parts.
         begun: since when, on a clock that only goes forward.
     """
 
     words: str
     window: float = 0.0
-    every: float = 0.0
     samples: int = 0
     begun: float = field(default_factory=time.monotonic)
 
-    def line(self) -> str:
-        """The activity as one line."""
+    def line(self, width: int) -> str:
+        """The activity in one line of at most ``width`` characters; words give way to the clock."""
         passed = time.monotonic() - self.begun
+        clock = ""
         if self.window > 0:
             share = round(100 * min(passed / self.window, 1.0))
-            text = f"{self.words}  {minutes(passed)} of {minutes(self.window)} [{bar(share, 12)}]"
-            return f"{text} {self._taken(passed)}".rstrip()
-        return f"{self.words}  {minutes(passed)}" if passed >= TELLING_SECONDS else self.words
-
-    def _taken(self, passed: float) -> str:
-        if self.every <= 0:
-            return ""
-        due = self.samples + int(min(passed, self.window) / self.every) + 1
-        return f"about {due} samples"
+            taken = f" {self.samples} samples so far" if self.samples else ""
+            clock = f"  {minutes(passed)} of {minutes(self.window)} [{bar(share, 12)}]{taken}"
+        elif passed >= TELLING_SECONDS:
+            clock = f"  {minutes(passed)}"
+        return fitting(fitting(self.words, max(width - len(clock), LEAST_WORDS)) + clock, width)
 
 
 class LiveLine:
@@ -130,7 +126,8 @@ class LiveLine:
 
     def _draw(self) -> None:
         assert self._activity is not None, "there is something to draw"
-        text = fitting(f"  ... {self._activity.line()}", columns(self._stream) - 1)
+        # The last column stays free: some terminals would break the line there.
+        text = f"  ... {self._activity.line(columns(self._stream) - 7)}"
         self._put(CLEAR + text)
         self._drawn = True
 

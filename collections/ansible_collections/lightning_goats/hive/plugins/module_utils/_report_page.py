@@ -24,7 +24,7 @@ TEMPLATE = "_report.html.j2"
 # What each word of a report means to whoever reads it; the others are neither good nor bad.
 TONES = {
     "good": ("success", "confirmed", "healthy", "soaked", "pass", "passed", "allowed", "accepted"),
-    "bad": ("failed", "failing", "refused", "unreachable", "block", "denied", "braked", "revert-failed"),
+    "bad": ("failed", "failing", "refused", "unreachable", "block", "denied", "braked", "revert-failed", "incident"),
     "wait": ("reverted", "reverting", "inconclusive", "paused", "waived", "switched", "open"),
     "info": ("running", "soaking"),
 }

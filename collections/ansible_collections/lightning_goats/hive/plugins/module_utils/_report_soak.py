@@ -12,6 +12,8 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._report_time 
 Json = dict[str, Any]
 
 SOAKING, SOAKED, FAILED, PAUSED = "soaking", "soaked", "failed", "paused"
+# The words for a stage that does not go on by itself.
+ENDED = (FAILED, PAUSED)
 STRONGEST = 3
 # In the order in which they are told.
 MEASURES = {"minutes": "min", "blocks": "blocks", "forwards": "forwards"}
@@ -111,6 +113,15 @@ def sentence(soak: Mapping[str, Any], now: float) -> str:
             f"-e 'hive_soak_accept={stage}', or take it back with playbooks/rollback.yml"
         )
     return f"{stage} failed its soak: {reasons or told}"
+
+
+def lines(soaks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each soak with its bar and the judge's reasons, for a terminal."""
+    told = []
+    for soak in soaks:
+        told.append(f"{soak['stage']}: {soak['state']}  [{bar(percent(soak))}]  {', '.join(measures(soak))}".rstrip())
+        told += [f"  {reason}" for reason in strongest(soak) if soak["state"] != SOAKED]
+    return told
 
 
 def strongest(soak: Mapping[str, Any]) -> list[str]:
