@@ -135,14 +135,16 @@ def failures(facts: _report.Facts, report: Json, evidence: list[str]) -> list[_i
     """The stages of a run in which something went wrong, as the register of incidents takes them."""
     if report["result"] in GOOD or facts.plan is None:
         return []
+    # Those that a run took back because they did not soak well were switched by an earlier one.
+    touched = {**facts.switches, **facts.backs}
     bad = [
         node
         for node, entry in report["nodes"].items()
-        if node in facts.switches and entry["result"] in ("reverted", "failed", "unreachable")
+        if node in touched and entry["result"] in ("reverted", "failed", "unreachable")
     ]
     found = []
     for stage in report["stages"]:
-        nodes = [node for node in stage["nodes"] if node in facts.switches]
+        nodes = [node for node in stage["nodes"] if node in touched]
         if set(nodes) & set(bad):
             found.append(_failure(facts, report, stage, nodes, evidence))
     return found
@@ -151,11 +153,12 @@ def failures(facts: _report.Facts, report: Json, evidence: list[str]) -> list[_i
 def _failure(
     facts: _report.Facts, report: Json, stage: Json, nodes: list[str], evidence: list[str]
 ) -> _incidents.Failure:
-    verdict = facts.verdicts.get(stage["name"]) or {}
+    soak = next((soak for soak in facts.soaks if soak["stage"] == stage["name"]), {})
+    verdict = facts.verdicts.get(stage["name"]) or soak
     calls = [
         found
         for node in nodes
-        for results in (facts.switches, facts.confirms, facts.reverts)
+        for results in (facts.switches, facts.confirms, facts.reverts, facts.backs)
         if (found := results.get(node)) is not None
     ]
     steps = (facts.plan or {}).get("nodes", {})
