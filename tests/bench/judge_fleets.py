@@ -179,12 +179,9 @@ def _daily(chance: np.random.Generator, time: Floats, least: float, most: float)
 
 def _wandering(chance: np.random.Generator, count: int, memory: float) -> Floats:
     """A series with variance 1 whose neighbours know of each other (AR 1)."""
-    from scipy.signal import lfilter
-
-    start = chance.normal()
-    noise = chance.normal(size=count) * np.sqrt(1 - memory**2)
-    noise[0] = start
-    return np.asarray(lfilter([1.0], [1.0, -memory], noise), dtype=np.float64)
+    reach = int(np.ceil(np.log(1e-4) / np.log(memory)))
+    kernel = np.sqrt(1 - memory**2) * memory ** np.arange(reach)
+    return np.convolve(chance.normal(size=count + reach - 1), kernel, mode="valid")
 
 
 def _latency(chance: np.random.Generator, time: Floats, interval: float) -> Floats:
@@ -201,7 +198,7 @@ def _bursts(chance: np.random.Generator, time: Floats, a_day: float, interval: f
     count = len(time)
     lines = np.zeros(count, dtype=np.int64)
     for begin in np.flatnonzero(chance.random(count) < a_day * interval / DAY):
-        for number in range(begin, min(count, begin + int(chance.integers(1, 5)))):
+        for number in range(int(begin), min(count, int(begin) + int(chance.integers(1, 5)))):
             lines[number] += int(chance.integers(1, 6))
     return lines
 

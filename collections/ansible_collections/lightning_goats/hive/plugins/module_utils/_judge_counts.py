@@ -28,7 +28,7 @@ LEAST_EVENTS = 3
 LEAST_HISTORY_SAMPLES = 60
 # Where there are controls, it has to be clearly more than on them; what rose on them too is told.
 CLEARLY_MORE, CLEARLY_BAND = 0.01, 1.25
-CONTROLS_ROSE = 0.05
+CONTROLS_ROSE = 0.2
 # A single sick control counts for no more than so many times the next.
 SICK_FACTOR = 3.0
 BLOCKS_SECONDS = (3600.0, 2 * 3600.0, 4 * 3600.0, 8 * 3600.0)

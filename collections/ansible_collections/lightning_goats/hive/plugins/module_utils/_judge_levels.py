@@ -98,11 +98,11 @@ def _test(case: Case, level: Level, seconds: float) -> Test | None:
     if int(before.sum()) < LEAST_HISTORY_SAMPLES:
         return _without_history(case, level, values, after)
     usual = float(np.median(values[before]))
-    logs = _logarithms(level, values)
-    logs = logs - _profile(case.columns.time, logs, before)
+    raw = _logarithms(level, values)
+    logs = raw - _profile(case.columns.time, raw, before)
     p, effect = _compare(logs[after], logs[before], level)
     own_ratio = float(np.exp(abs(np.median(logs[after]) - np.median(logs[before]))))
-    beside, p_beside, ratio_beside = _beside(case, level, logs, before, after)
+    beside, p_beside, ratio_beside = _beside(case, level, raw, before, after)
     material = _matters(level, middle, usual, own_ratio, effect)
     excused = ""
     if beside:
@@ -155,35 +155,50 @@ def _beside(case: Case, level: Level, logs: Floats, before: Mask, after: Mask) -
     """How many controls there are to compare with, the p-value and the ratio of the shift beyond theirs."""
     middles = []
     for _, columns in sorted(case.controls.items()):
-        values = level.values(columns)
-        if values is not None:
-            nearest = _nearest(case, level, columns, values)
-            enough = (~np.isnan(nearest[after])).mean() >= 0.5 and (~np.isnan(nearest[before])).mean() >= 0.5
-            middles += [nearest] if enough else []
+        nearest = _nearest(case, level, columns)
+        enough = (~np.isnan(nearest[after])).mean() >= 0.5 and (~np.isnan(nearest[before])).mean() >= 0.5
+        middles += [nearest] if enough else []
     if not middles:
         return 0, 1.0, 1.0
     together = np.vstack(middles)
     seen = ~np.isnan(together).all(axis=0)
     distance = np.full(len(logs), np.nan)
-    distance[seen] = logs[seen] - np.nanmedian(together[:, seen], axis=0)
+    distance[seen] = logs[seen] - _middle(together[:, seen])
+    distance -= _profile(case.columns.time, distance, before & seen)
     later, earlier = distance[after & seen], distance[before & seen]
     p, _ = _compare(later, earlier, level)
     return len(middles), p, float(np.exp(np.median(later) - np.median(earlier)))
 
 
-def _nearest(case: Case, level: Level, columns: Columns, values: Floats) -> Floats:
+def _middle(rows: Floats) -> Floats:
+    """The median of each column of those that are numbers, of which each has one."""
+    ordered = np.sort(rows, axis=0)
+    count = (~np.isnan(rows)).sum(axis=0)
+    halves = [np.take_along_axis(ordered, place[None, :], axis=0)[0] for place in ((count - 1) // 2, count // 2)]
+    return np.asarray(0.5 * (halves[0] + halves[1]))
+
+
+def _nearest(case: Case, level: Level, columns: Columns) -> Floats:
     """A control's value at each sample of the node, from small blocks; not a number where it was not seen."""
-    known = ~np.isnan(values)
-    logs = _logarithms(level, values)
-    logs = logs - _profile(columns.time, logs, case.before(columns) & known)
-    times, blocks = block_medians(columns.time[known], logs[known], CONTROL_BLOCK)
+    key = f"{level.check} {level.what}"
+    if key not in columns.blocks:
+        columns.blocks[key] = _blocks(level, columns)
+    times, blocks = columns.blocks[key]
+    wanted = case.columns.time
     if not len(times):
-        return np.full(len(case.columns.time), np.nan)
-    right = np.clip(np.searchsorted(times, case.columns.time), 0, len(times) - 1)
+        return np.full(len(wanted), np.nan)
+    right = np.clip(np.searchsorted(times, wanted), 0, len(times) - 1)
     left = np.maximum(right - 1, 0)
-    nearer = np.where(abs(times[left] - case.columns.time) < abs(times[right] - case.columns.time), left, right)
-    near = abs(times[nearer] - case.columns.time) <= NEAR_SAMPLES * case.columns.interval
-    return np.where(near, blocks[nearer], np.nan)
+    nearer = np.where(abs(times[left] - wanted) < abs(times[right] - wanted), left, right)
+    return np.where(abs(times[nearer] - wanted) <= NEAR_SAMPLES * case.columns.interval, blocks[nearer], np.nan)
+
+
+def _blocks(level: Level, columns: Columns) -> tuple[Floats, Floats]:
+    values = level.values(columns)
+    if values is None:
+        return np.empty(0), np.empty(0)
+    known = ~np.isnan(values)
+    return block_medians(columns.time[known], _logarithms(level, values)[known], CONTROL_BLOCK)
 
 
 def _without_history(case: Case, level: Level, values: Floats, after: Mask) -> Test | None:

@@ -45,7 +45,10 @@ def _plot(case: Case, values: Floats, adds_up: bool) -> Json:
     if adds_up:
         points = np.add.reduceat(values, edges) if len(values) else values
     else:
-        points = np.array([np.median(values[first : first + width]) for first in edges])
+        # The last part is filled up with what is no number.
+        padded = np.full(len(edges) * width, np.nan)
+        padded[: len(values)] = values
+        points = np.nanmedian(padded.reshape(-1, width), axis=1) if len(values) else values
     # At the end of each part, so that the newest point is the newest sample.
     at = times[np.minimum(edges + width, len(times)) - 1] if len(times) else times
     before = points[at < case.switched]

@@ -99,6 +99,8 @@ class Columns:
         self._series, self._kept = series, up
         self._plugins: dict[str, Plugin] = {}
         self._numbers: dict[str, Floats] = {}
+        # Medians of small blocks, by what they are of: a control is compared with many nodes.
+        self.blocks: dict[str, tuple[Floats, Floats]] = {}
 
     def number(self, name: str) -> Floats:
         """One column of the node; what is unknown is not a number."""

@@ -1,0 +1,103 @@
+"""Trials of the judges: many simulated fleets, each looked at after ever more samples."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _judge_soak
+
+from bench.judge_fleets import NOTHING, SINCE, Fault, Fleet
+from bench.judge_rules import before_and_after, beside, mann_whitney, three_sigma, upto, worst
+
+Json = dict[str, Any]
+
+# Minutes after the switch at which all look; ours has a look of its own at each of them.
+GRID = (5, 10, 20, 40, 80, 160, 320, 640, 1280)
+POLICY: Json = {"minutes": 4320, "blocks": 432, "forwards": 20, "extend_minutes": 1440, "interval_seconds": 60}
+FAULTS = (
+    Fault("crash loop, every 5 minutes", restarts=12.0),
+    Fault("a crash every 80 minutes", restarts=0.75),
+    Fault("error lines 0,1,2,1,0,0", pattern=(0, 1, 2, 1, 0, 0)),
+    Fault("error lines, 4 an hour", errors=4.0),
+    Fault("latencies doubled", latency=2.0),
+    Fault("memory + 3 % an hour", leak=0.03),
+    Fault("70 % of forwards fail", failing=0.7),
+    Fault("a tenth of the forwards", forwards=0.1),
+)
+STORM = Fault("all nodes hit alike", latency=2.0, errors=4.0, failing=0.7, everywhere=True)
+
+
+class Trial(NamedTuple):
+    """One fleet and what became of it.
+
+    Attributes:
+        fault: name of what was wrong.
+        nodes: how many the fleet has.
+        ours: minutes until our judge halted, None when it did not.
+        scores: of each rule of the others, per moment of GRID.
+    """
+
+    fault: str
+    nodes: int
+    ours: int | None
+    scores: dict[str, list[float]]
+
+
+def judged(fleet: Fleet, minutes: float, **policy: Any) -> Json:
+    """Our judge's answer after so many minutes."""
+    series = {node: upto(held, minutes) for node, held in fleet.series.items()}
+    subject = _judge_soak.SoakSubject(SINCE, 800_000, series.pop(fleet.canary), fleet.expected(), 0)
+    asked = {**POLICY, "now": SINCE + 60.0 * minutes + 5.0, "accepted": False, **policy}
+    return _judge_soak.judge_soak({fleet.canary: subject}, series, asked)
+
+
+def try_one(task: tuple[Fault, int, int]) -> Trial:
+    """One fleet of so many nodes, from a seed."""
+    fault, nodes, seed = task
+    fleet = Fleet(seed, nodes, fault, minutes=GRID[-1])
+    # A little after the moment, so that the sample of that minute is there.
+    halted = next((minutes for minutes in GRID if judged(fleet, minutes + 0.5)["verdict"] == "failing"), None)
+    scores: dict[str, list[float]] = {"Mann-Whitney": [], "Mann-Whitney beside": [], "three sigma": []}
+    for minutes in GRID:
+        pair = before_and_after(fleet, minutes)
+        scores["Mann-Whitney"].append(worst(mann_whitney, pair))
+        scores["three sigma"].append(worst(three_sigma, pair))
+        scores["Mann-Whitney beside"].append(worst(mann_whitney, beside(fleet, minutes)))
+    return Trial(fault.name, nodes, halted, scores)
+
+
+def try_all(tasks: Iterable[tuple[Fault, int, int]]) -> list[Trial]:
+    """All trials, on all processors."""
+    with multiprocessing.get_context("spawn").Pool() as pool:
+        return pool.map(try_one, list(tasks), chunksize=1)
+
+
+def halted_by(trials: Sequence[Trial], place: int) -> float:
+    """The share that our judge had halted at a moment of GRID."""
+    return sum(trial.ours is not None and trial.ours <= GRID[place] for trial in trials) / len(trials)
+
+
+def caught(trials: Sequence[Trial], rule: str, place: int, level: float) -> float:
+    """The share that a rule halts when it looks once, at a moment of GRID."""
+    return sum(trial.scores[rule][place] > level for trial in trials) / len(trials)
+
+
+def level_for(trials: Sequence[Trial], rule: str, place: int, most: float) -> float:
+    """The level at which a rule halts at most such a share of fleets with nothing wrong."""
+    scores = sorted((trial.scores[rule][place] for trial in trials), reverse=True)
+    return scores[int(most * len(scores))]
+
+
+def first_at(shares: Sequence[float], power: float) -> float:
+    """The moment of GRID at which a share is reached, and is not lost again; infinite when it never is."""
+    for place, minutes in enumerate(GRID):
+        if all(share >= power for share in shares[place:]):
+            return float(minutes)
+    return float("inf")
+
+
+def nothing_wrong(sizes: Iterable[int], runs: int) -> list[tuple[Fault, int, int]]:
+    """Fleets that must not be halted."""
+    return [(NOTHING, nodes, 1000 * nodes + seed) for nodes in sizes for seed in range(runs)]
