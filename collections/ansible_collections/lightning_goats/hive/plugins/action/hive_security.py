@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_hosts i
 
 Json = dict[str, Any]
 Variables = Mapping[str, Any]
+Make = Callable[[], _security.Finding]
 
 IDENTITY = "evidence@sandbox"
 RUNES = "__hive_runes_result"
@@ -83,9 +85,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         look = _Look(args, variables, hosts, releases, bool(self._task.check_mode))
         rows = rows_of_nodes(hosts)
         for check in args["checks"]:
-            for make in look.of(check):
+            for name, make in look.of(check):
                 started = time.time()
-                finding = make()
+                try:
+                    finding = make()
+                except ReleaseError as error:
+                    # The others are looked at all the same.
+                    rows.append({"name": name, "state": "none", "detail": str(error), "ok": False, "wrong": True})
+                    continue
                 rows.append(finding.row)
                 result["changed"] |= finding.changed or finding.state != "none"
                 if finding.state != "none" and not self._task.check_mode:
@@ -110,7 +117,7 @@ def write(finding: _security.Finding, started: float, args: Json, variables: Var
 
 def told(rows: list[Json], result: Json) -> None:
     """Put what was found into the result."""
-    bad = [row for row in rows if not row["ok"] and row["state"] != "none"]
+    bad = [row for row in rows if row["state"] == _evidence.FAILED or row.get("wrong")]
     missing = [row["name"] for row in rows if row["state"] == "none"]
     said = f"{sum(row['ok'] for row in rows)} of {len(rows)} hold"
     result.update(
@@ -155,19 +162,60 @@ class _Look:
         # By plugin: of two versions in one fleet each gets evidence of its own, the newest last.
         self.ordered = [releases[pair] for pair in sorted(releases)]
 
-    def of(self, check: str) -> list[Callable[[], _security.Finding]]:
-        """One call for each finding of a kind."""
-        if check == "surface":
-            book, live = _surface.read(_surface.RPC, self.own), self._live()
-            return [lambda one=one: _security.surface(one, book, live) for one in self.ordered]  # type: ignore[misc]
+    def of(self, check: str) -> list[tuple[str, Make]]:
+        """One call for each finding of a kind, by the finding's name."""
         if check == "mcp":
-            server = project_path(self.variables, self.args["mcp_server"]) if self.args["mcp_server"] else None
-            return [lambda: _security.tools(server, _surface.read(_surface.TOOLS, self.own), self.ordered)]
-        if check == "sbom":
-            return [lambda one=one: _security.sbom(one, self.check_mode) for one in self.ordered]  # type: ignore[misc]
-        return self._audits()
+            return [("mcp-tools", self._tools)]
+        makers: dict[str, Callable[[Release], _security.Finding]] = {
+            "surface": self._surface,
+            "audit": self._audit,
+            "sbom": lambda one: _security.sbom(one, self.check_mode),
+        }
+        return [(f"{check}-{one.name}", partial(makers[check], one)) for one in self.ordered]
 
-    def _live(self) -> dict[str, tuple[list[str], list[Release]]]:
+    def _surface(self, release: Release) -> _security.Finding:
+        return _security.surface(release, _surface.read(_surface.RPC, self.own), self.live)
+
+    def _tools(self) -> _security.Finding:
+        server = project_path(self.variables, self.args["mcp_server"]) if self.args["mcp_server"] else None
+        return _security.tools(server, _surface.read(_surface.TOOLS, self.own), self.ordered)
+
+    def _audit(self, release: Release) -> _security.Finding:
+        _audit.need_pip_audit()
+        asked = self.carried[release.digest]
+        if self.advisories is None:
+            return _security.Finding("audit", release.name, missing=_security.NO_DATABASE)
+        service, source = self.advisories
+        return _security.audit(release, _audit.audit(asked, service), len(asked), source)
+
+    @cached_property
+    def carried(self) -> dict[str, dict[str, str]]:
+        """By artifact, name and version of what it carries of others; what is ours is on no index."""
+        return {
+            one.digest: {
+                item.name: item.version
+                for item in _sbom.distributions(one)
+                if item.name != one.name and item.name not in _sbom.OWN
+            }
+            for one in self.ordered
+        }
+
+    @cached_property
+    def advisories(self) -> tuple[Any, Json] | None:
+        """Where advisories come from and what evidence says of it, None when nothing was given.
+
+        Raises:
+            ReleaseError: ``advisories``, what was given cannot be used or is too old.
+        """
+        if self.args["advisories"]:
+            path = project_path(self.variables, self.args["advisories"])
+            database = _audit.load(path, {name for there in self.carried.values() for name in there})
+            days = self.args["advisories_max_age_days"]
+            return _audit.service(database), _security.source_of(path, str(path), database, days, time.time())
+        return (_audit.online(), {"name": "pypi.org", "title": "pypi.org"}) if self.args["audit_online"] else None
+
+    @cached_property
+    def live(self) -> dict[str, tuple[list[str], list[Release]]]:
         """By node, what its lightningd lists and the releases that run there, of nodes that run nothing else of ours.
 
         A node before its rollout runs older releases; what these show says nothing about the new ones.
@@ -185,35 +233,3 @@ class _Look:
         """The release that a plugin runs, None when it is none of those that are looked at."""
         name, slot = str(running["name"]), str(running["slot"])
         return next((one for one in self.ordered if one.name == name and one.digest.startswith(slot)), None)
-
-    def _audits(self) -> list[Callable[[], _security.Finding]]:
-        _audit.need_pip_audit()
-        carried = {one.digest: {item.name: item.version for item in _sbom.distributions(one)} for one in self.ordered}
-        asked = {
-            digest: {name: version for name, version in there.items() if name not in _sbom.OWN}
-            for digest, there in carried.items()
-        }
-        try:
-            service, source = self._advisories({name for there in asked.values() for name in there})
-        except ReleaseError as error:
-            if error.code != "advisories":
-                raise
-            text = str(error).rstrip(".")
-            return [lambda one=one: _security.Finding("audit", one.name, missing=text) for one in self.ordered]  # type: ignore[misc]
-
-        def look(one: Release) -> _security.Finding:
-            there = {name: version for name, version in asked[one.digest].items() if name != one.name}
-            return _security.audit(one, _audit.audit(there, service), len(there), source)
-
-        return [lambda one=one: look(one) for one in self.ordered]  # type: ignore[misc]
-
-    def _advisories(self, packages: set[str]) -> tuple[Any, Json]:
-        """Where advisories come from. Raises ReleaseError ``advisories`` when there is nothing that counts."""
-        if self.args["advisories"]:
-            path = project_path(self.variables, self.args["advisories"])
-            database = _audit.load(path, packages)
-            days = self.args["advisories_max_age_days"]
-            return _audit.service(database), _security.source_of(path, str(path), database, days, time.time())
-        if self.args["audit_online"]:
-            return _audit.online(), {"name": "pypi.org", "title": "pypi.org"}
-        raise ReleaseError("advisories", _security.NO_DATABASE)

@@ -204,6 +204,7 @@ def audit(release: Release, found: Sequence[_audit.Found], count: int, source: M
 def sbom(release: Release, check_mode: bool = False) -> Finding:
     """The SBOM beside the artifact: made when it is not there, and held against what the artifact says itself."""
     made, path = _sbom.make(release), release.directory / _sbom.FILE
+    words = "would be written" if check_mode else "written now"
     before = path.read_bytes() if path.is_file() else None
     if before is None and not check_mode:
         _sbom.write(release)
@@ -226,7 +227,7 @@ def sbom(release: Release, check_mode: bool = False) -> Finding:
         checks,
         {"components": components, "licences": _sbom.licences(document)},
         {**_about(release), "file": str(path), "format": f"CycloneDX {_sbom.SPEC}"},
-        f"{components} components, CycloneDX {_sbom.SPEC}" + ("" if before else ", written now"),
+        f"{components} components, CycloneDX {_sbom.SPEC}" + ("" if before else f", {words}"),
         changed=before is None,
     )
 
@@ -243,7 +244,11 @@ def _valid(document: bytes) -> Check:
 def runes(node: str, told: Mapping[str, Any], book: Book, rules: Book) -> Finding:
     """What was found of the runes of a node; never a rune."""
     checks: list[Check] = []
+    # A dry run makes none, so there is nothing to try.
+    planned = [rune["label"] for rune in told["runes"] if rune["made_at"] is None and not rune["failed"]]
     for rune in told["runes"]:
+        if rune["label"] in planned:
+            continue
         title = f"rune {rune['id']} of {node} does what {rune['label']} may and nothing else"
         checks.append(Check(title, not rune["failed"] and rune["tried"] > 0, "; ".join(rune["failed"][:SHOWN])))
     for other in told["foreign"]:
@@ -265,6 +270,7 @@ def runes(node: str, told: Mapping[str, Any], book: Book, rules: Book) -> Findin
     ]
     tried = sum(rune["tried"] for rune in told["runes"])
     names = ", ".join(rune["label"] for rune in told["runes"]) or "no role"
+    later = f"; {', '.join(planned)} would be made" if planned else ""
     return Finding(
         "runes",
         node,
@@ -273,7 +279,7 @@ def runes(node: str, told: Mapping[str, Any], book: Book, rules: Book) -> Findin
         checks,
         {"runes": len(shown), "tried": tried, "foreign": len(told["foreign"]), "foreign_safe": safe},
         {"node": {"name": node}, "runes": shown, "revoked": list(told["revoked"]), "foreign": list(told["foreign"])},
-        f"{names}: {tried} calls tried, each as it should be; {len(told['foreign'])} runes of others are restricted",
+        f"{names}: {tried} calls tried, each as it should be; {safe} runes of others are harmless{later}",
         command=f"{COMMAND} --limit {node}",
     )
 

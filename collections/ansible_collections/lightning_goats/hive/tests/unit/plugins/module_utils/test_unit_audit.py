@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _audit, _evidence, _sbom, _security
 from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import Release, ReleaseError
+from ansible_collections.lightning_goats.hive.plugins.module_utils._surface import Book, Check
 from packaging.version import Version
 from pip_audit._service import ServiceError, VulnerabilityService  # type: ignore[import-untyped]
 
@@ -178,7 +179,8 @@ def test_an_sbom_names_everything_the_artifact_carries(tmp_path: Path) -> None:
 
 def test_an_sbom_is_the_same_every_time(tmp_path: Path) -> None:
     first, second = tmp_path / "one", tmp_path / "two"
-    first.mkdir(), second.mkdir()
+    first.mkdir()
+    second.mkdir()
     assert _sbom.make(release(first, *others())) == _sbom.make(release(second, *reversed(others())))
     made = release(first, *others())
     _sbom.write(made)
@@ -231,7 +233,7 @@ def test_evidence_of_an_audit_names_artifact_database_and_findings(tmp_path: Pat
 
 
 def test_only_three_differences_are_told_and_all_are_kept() -> None:
-    checks = [_security.Check(f"thing {number} was reviewed", False) for number in range(5)]
+    checks = [Check(f"thing {number} was reviewed", False) for number in range(5)]
     finding = _security.Finding("surface", NAME, checks=checks)
     assert finding.reason.endswith("and 2 more")
     assert len(_security.statement(finding, 1.0, 0, 2.0)["predicate"]["failedTests"]) == 5
@@ -240,5 +242,5 @@ def test_only_three_differences_are_told_and_all_are_kept() -> None:
 def test_what_could_not_be_looked_at_neither_holds_nor_fails() -> None:
     finding = _security.Finding("audit", NAME, missing=_security.NO_DATABASE)
     assert (finding.state, finding.row["ok"], finding.line) == ("none", False, _security.NO_DATABASE)
-    assert _security.tools(None, _security.Book({}, {}), []).state == "none"
+    assert _security.tools(None, Book({}, {}), []).state == "none"
     assert _security.table([finding.row])[0].startswith("audit-hive-fixture  none")

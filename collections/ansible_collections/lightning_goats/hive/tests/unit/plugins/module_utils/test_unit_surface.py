@@ -242,7 +242,7 @@ def test_a_rune_of_others_is_judged_by_what_it_could_ever_do(restrictions: list[
 
 def test_only_runes_of_others_that_still_count_are_findings() -> None:
     ours = [{"alternatives": [{"fieldname": "hiverole", "condition": "#", "value": "monitor"}]}]
-    shown = [
+    shown: list[Json] = [
         {"unique_id": "0", "restrictions": []},
         {"unique_id": "1", "restrictions": [], "blacklisted": True},
         {"unique_id": "2", "restrictions": ours},
