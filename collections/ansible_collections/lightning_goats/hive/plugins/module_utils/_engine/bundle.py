@@ -90,6 +90,8 @@ FILES = (
     "_engine.sealed",
     "_engine.session",
     "_engine.soak",
+    "_engine.soak_guard",
+    "_engine.soak_undo",
     "_engine.stacks",
     "_engine.stages",
     "_engine.steps",
@@ -115,7 +117,8 @@ def source_of(name: str) -> str:
             f"the engine cannot find its own part {name}; the collection is incomplete, install it again",
             "engine-incomplete",
         )
-    return str(source)
+    # Ansible's own loader, in the controller's process, gives it as bytes.
+    return source.decode() if isinstance(source, bytes) else str(source)
 
 
 # The probe runs every half minute, so it does not load the rest.
@@ -127,6 +130,8 @@ elif sys.argv[1:2] == ["backup"]:
     from {PACKAGE}._engine.backup_timer import main
 elif sys.argv[1:2] == ["container"]:
     from {PACKAGE}._engine.recreate import main
+elif sys.argv[1:2] == ["self-undo"]:
+    from {PACKAGE}._engine.soak_undo import main
 else:
     from {PACKAGE}._engine.cli import main
 
@@ -138,9 +143,9 @@ raise SystemExit(main())
 def engine_archive() -> tuple[bytes, str]:
     """Return the archive and its digest."""
     # Nothing else imports the programs the archive starts with, and Ansible ships only what something imports.
-    from . import backup_timer, cli, probe, recreate
+    from . import backup_timer, cli, probe, recreate, soak_undo
 
-    return _archive(backup_timer.__name__, cli.__name__, probe.__name__, recreate.__name__)
+    return _archive(backup_timer.__name__, cli.__name__, probe.__name__, recreate.__name__, soak_undo.__name__)
 
 
 @functools.lru_cache(maxsize=1)

@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .backup_timer import taken
 from .clock import boot
 from .errors import HiveError
 from .files import canonical, read_json, write_atomic
+from .lock import read_lock
 from .node import Node
 from .soak import SELF_REVERT, SELF_REVERTED, SOAKING
 
@@ -131,7 +131,7 @@ def _carry(node: Node, soak: Json, sample: Json, before: Json) -> Json:
         facts["crashes"] = [*known, *new][-CRASHES_KNOWN:]
     facts["life"] = life
     facts["lost"] += int((sample.get("lost") or {}).get("count") or 0)
-    if taken(node):
+    if held(node, soak):
         # A run is at work: it judges by itself, and stops plugins on purpose.
         return facts
     rows, times = ({}, {}) if fresh else (before.get("rows") or {}, before.get("times") or {})
@@ -142,6 +142,18 @@ def _carry(node: Node, soak: Json, sample: Json, before: Json) -> Json:
         # One that dies again and again has no three looks.
         facts["rows"]["lightningd"] = ROW
     return facts
+
+
+def rollout_of(soak: Json) -> str:
+    """Return the name under which a node goes back by itself."""
+    return f"{SELF_REVERT}-{soak['transaction']}"
+
+
+def held(node: Node, soak: Json) -> bool:
+    """Whether a switch is open or somebody else's rollout holds the node."""
+    lock = read_lock(node.state_dir / "lock.json")
+    mine = lock is not None and lock["rollout"] == rollout_of(soak)
+    return (node.state_dir / "deadman.json").exists() or (lock is not None and not lock["stale"] and not mine)
 
 
 def ours(node: Node, sample: Json) -> dict[str, Json]:

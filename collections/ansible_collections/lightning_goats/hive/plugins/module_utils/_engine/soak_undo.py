@@ -21,7 +21,7 @@ from .lock import engine_lock
 from .node import Node
 from .request import Request, Timeouts
 from .soak import SELF_REVERT, SELF_REVERTED, SOAKING, TRIES, Soak
-from .soak_guard import soak_file
+from .soak_guard import rollout_of, soak_file
 from .stacks import active_items
 from .switch import Switch
 from .switch_base import Result
@@ -119,7 +119,7 @@ def request_of(soak: Soak, settings: dict[str, Any]) -> Request:
         wanted["min_free_bytes"] = int(settings["min_free_bytes"])
     return Request(
         state="rolled_back",
-        rollout=f"{SELF_REVERT}-{soak['transaction']}",
+        rollout=rollout_of(soak),
         owner=OWNER,
         deadman_seconds=0.0,
         lock_ttl_seconds=LOCK_SECONDS,
@@ -156,7 +156,7 @@ def _give_up(node: Node, soak: Soak, error: HiveError) -> str:
         now = journal.state().soak
         if now is not None and now["transaction"] == soak["transaction"] and now["state"] == SOAKING:
             told = {"plan": soak["plan"], "stage": soak["stage"], "reason": error.message, "code": error.code}
-            journal.append("self-revert-failed", told, soak["transaction"], f"{SELF_REVERT}-{soak['transaction']}")
+            journal.append("self-revert-failed", told, soak["transaction"], rollout_of(soak))
     return f"{node.name} cannot go back by itself: {error.message}"
 
 
