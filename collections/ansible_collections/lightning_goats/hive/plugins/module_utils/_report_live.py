@@ -37,7 +37,7 @@ def printable(text: str) -> str:
 
 def fitting(text: str, width: int) -> str:
     """``text`` in one line of at most ``width`` characters."""
-    flat = " ".join(printable(text).split("\n"))
+    flat = " ".join(printable(text).split())
     return flat if len(flat) <= width else f"{flat[: max(width - 3, 0)]}..."
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
@@ -13,12 +14,13 @@ def duration(seconds: float) -> str:
     """A length of time in its two largest units, for example ``2 d 3 h``; below ten seconds with a decimal."""
     if seconds < 10:
         return f"{max(seconds, 0):.1f} s"
-    largest = next(index for index, (_, size) in enumerate(UNITS) if seconds >= size)
-    if largest == len(UNITS) - 1:
-        return f"{seconds:.0f} s"
-    (unit, size), (smaller, small) = UNITS[largest], UNITS[largest + 1]
-    whole, rest = divmod(round(seconds / small), size // small)
-    return f"{whole} {unit} {rest} {smaller}" if rest else f"{whole} {unit}"
+    for (unit, size), (smaller, small) in pairwise(UNITS):
+        # Rounded first: what is a second short of a day is a day.
+        rounded = round(seconds / small) * small
+        if rounded >= size:
+            rest = rounded % size // small
+            return f"{rounded // size} {unit}" + (f" {rest} {smaller}" if rest else "")
+    return f"{seconds:.0f} s"
 
 
 def clock(moment: float | None) -> str:

@@ -13,6 +13,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils import (
     _report,
     _report_files,
     _report_notes,
+    _report_page,
 )
 from ansible_collections.lightning_goats.hive.tests.unit.plugins.module_utils.plan_shapes import (
     COMMS,
@@ -184,7 +185,7 @@ def test_neither_option_values_nor_journal_data_are_told() -> None:
     report = _report.build(success())
     assert "hunter2" not in json.dumps(report)
     assert report["nodes"]["alpha"]["after"][0]["options"] == ["cl-hive-comms-token"]
-    assert "hunter2" not in _report_files.html(report)
+    assert "hunter2" not in _report_page.html(report)
 
 
 def test_the_final_table() -> None:
@@ -197,7 +198,7 @@ def test_what_the_node_warns_of_is_told() -> None:
     warned = {**switched(), "remarks": ["restart lightningd in a quiet hour"]}
     report = _report.build(replace(success(), switches=dict.fromkeys(NODES, warned)))
     assert _report.table(report)[-1] == "charlie: restart lightningd in a quiet hour"
-    assert "restart lightningd in a quiet hour" in _report_files.html(report)
+    assert "restart lightningd in a quiet hour" in _report_page.html(report)
 
 
 @pytest.mark.parametrize(("source", "told"), [("/ln/hive.conf:3", True), ("pluginstart", False), ("default", False)])
@@ -260,7 +261,7 @@ def test_the_page_is_whole_and_needs_nothing_else(kind: str) -> None:
         ),
     }
     report = _report.build(cases[kind])
-    text = _report_files.html(report)
+    text = _report_page.html(report)
     page = Page(text)
     assert page.open == []
     # It leads only to its own parts.
