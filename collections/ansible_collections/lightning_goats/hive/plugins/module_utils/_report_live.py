@@ -67,7 +67,7 @@ class Activity:
             clock = f"  {minutes(passed)} of {minutes(self.window)} [{bar(share, 12)}]{taken}"
         elif passed >= TELLING_SECONDS:
             clock = f"  {minutes(passed)}"
-        return fitting(fitting(self.words, max(width - len(clock), LEAST_WORDS)) + clock, width)
+        return f"{fitting(self.words, max(width - len(clock), LEAST_WORDS))}{clock}"[:width]
 
 
 class LiveLine:
