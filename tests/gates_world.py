@@ -34,6 +34,7 @@ DIGESTS = {release.name: release.digest for release in RELEASES}
 NODES = ("alpha", "bravo")
 RUNTIMES = ("process", "systemd")
 PEOPLE = ("alice", "bob", "runner", "evidence", "stranger")
+REVIEWED = _gates_gather.reviewed(Path(_gates.__file__).with_name("_reviewed"))
 # Which kinds of evidence each check looks at.
 KINDS = {
     "A1": ["suite"],
@@ -52,24 +53,30 @@ KINDS = {
 }
 
 
-def good() -> dict[str, Json]:
+def good(
+    releases: Sequence[_gates.Release] = RELEASES,
+    nodes: Sequence[str] = NODES,
+    runtimes: Sequence[str] = RUNTIMES,
+) -> dict[str, Json]:
     """The evidence of a fleet whose gates are open, by kind and label."""
-    every = {f"{release.name}-{release.version}.pex": release.digest for release in RELEASES}
-    found: dict[str, Json] = {"mcp-tools": {"subjects": {"mcp-server.py": OTHER}}}
-    for release in RELEASES:
+    every = {f"{release.name}-{release.version}.pex": release.digest for release in releases}
+    digests = {release.name: release.digest for release in releases}
+    found: dict[str, Json] = {"mcp-tools": {"subjects": {"mcp-server.py": OTHER, **every, **REVIEWED}}}
+    for release in releases:
         own = {f"{release.name}-{release.version}.pex": release.digest}
         for kind in ("suite", "surface", "audit", "sbom"):
-            found[f"{kind}-{release.name}"] = {"subjects": own}
-    for runtime in RUNTIMES:
+            found[f"{kind}-{release.name}"] = {"subjects": {**own, **REVIEWED} if kind == "surface" else own}
+    for runtime in runtimes:
         for kind in ("install", "upgrade", "rollback"):
             found[f"{kind}-{runtime}"] = {"subjects": every}
-    drilled = [{"name": r.name, "digest": r.digest, "schema_version": r.schema} for r in RELEASES]
-    for node in NODES:
-        found[f"runes-{node}"] = {"subjects": {f"runes/{node}": OTHER}}
+    drilled = [{"name": r.name, "digest": r.digest, "schema_version": r.schema} for r in releases]
+    for node in nodes:
+        found[f"runes-{node}"] = {"subjects": REVIEWED}
         figures = {"rto_seconds": 2.5, "rpo": {"age_seconds": 60}, "releases": drilled}
         found[f"drill-{node}"] = {"subjects": every, "facts": figures}
     for name, plugins in _gates_checks.COMBINATIONS.items():
-        found[f"matrix-{name}"] = {"subjects": {f"{p}-0.1.0.pex": DIGESTS[p] for p in sorted(plugins)}}
+        if plugins <= set(digests):
+            found[f"matrix-{name}"] = {"subjects": {f"{p}-0.1.0.pex": digests[p] for p in sorted(plugins)}}
     for name in ("mixed", "monolith"):
         found[f"matrix-{name}"] = {"subjects": every}
     return found
@@ -141,7 +148,8 @@ class World:
     @property
     def places(self) -> _gates_gather.Places:
         signers = self.root / "keys/evidence_signers"
-        return _gates_gather.Places(self.evidence, signers, self.registers, self.approvers, self.root / "reviewed")
+        lists = Path(_gates.__file__).with_name("_reviewed")
+        return _gates_gather.Places(self.evidence, signers, self.registers, self.approvers, lists)
 
     def people(self) -> None:
         """Make everybody's key, and the lists of who may sign what."""

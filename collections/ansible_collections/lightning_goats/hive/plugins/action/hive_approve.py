@@ -59,13 +59,18 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             key = _plan_hosts.project_path(variables, args["key"])
             path = _approvals.sign(evidence, plan, args["approver"], key, rules, now, args["valid_days"])
         except ReleaseError as error:
-            result.update(failed=True, msg=str(error), code=error.code)
-            return result
+            return self._refused(result, error.code, str(error))
         except OSError as error:
             what = f"{error.filename or 'The disk'} cannot be used ({error.strerror or error})"
-            result.update(failed=True, msg=f"{what}: correct its owner or make room, then sign again.", code="disk")
-            return result
+            return self._refused(result, "disk", f"{what}: correct its owner or make room, then sign again.")
         end = now + args["valid_days"] * 86400
         result["lines"] += [f"{_approvals.WORDS} by {args['approver']} until {day(end)}: {path}"]
         result.update(changed=True, path=str(path), expires_at=round(end, 3))
+        return result
+
+    @staticmethod
+    def _refused(result: Json, code: str, message: str) -> Json:
+        """What is printed of a plan that is not signed ends with why."""
+        result["lines"] += [f"REFUSED ({code}) {message}"]
+        result.update(failed=True, msg=message, code=code)
         return result

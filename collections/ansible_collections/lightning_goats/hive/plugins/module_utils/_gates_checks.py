@@ -39,15 +39,16 @@ COMBINATIONS: Mapping[str, frozenset[str]] = {
     "hive": frozenset((HIVE,)),
     "refuse-archon": frozenset((ARCHON,)),
 }
-SUITES = "ansible-playbook playbooks/evidence.yml -e hive_evidence_kinds=suite"
-MATRIX = "ansible-playbook playbooks/evidence.yml -e hive_evidence_kinds=matrix"
+SUITES = "ansible-playbook playbooks/suites.yml"
+MATRIX = "ansible-playbook playbooks/matrix.yml"
 SECURITY = "ansible-playbook playbooks/security.yml"
 DRILL = "ansible-playbook playbooks/drill.yml"
-EXERCISES: Mapping[str, str] = {
-    "install": "ansible-playbook playbooks/rollout.yml, to nodes of this runtime where none of the plugins runs",
-    "upgrade": "ansible-playbook playbooks/rollout.yml, on nodes of this runtime that run the releases before these",
-    "rollback": "ansible-playbook playbooks/rollback.yml, on nodes of this runtime that run these releases",
-}
+INSTALL = "ansible-playbook -i <a lab of {runtime} nodes without plugins> playbooks/rollout.yml"
+REHEARSE = (
+    "ansible-playbook -i <a lab of {runtime} nodes> playbooks/rehearse.yml -e "
+    '\'{{"hive_rehearse_from": {{"<plugin>": "<version before>"}}}}\''
+)
+EXERCISES: Mapping[str, str] = {"install": INSTALL, "upgrade": REHEARSE, "rollback": REHEARSE}
 DEADLINE_SECONDS = 20.0
 
 
@@ -100,7 +101,8 @@ def exercised(kind: str, context: Context) -> Answer:
     """One kind of exercise, on each runtime of the fleet, with each release."""
     proofs = Proofs(context, context.days.exercise)
     for runtime in context.runtimes:
-        found = per_release(context, kind, context.days.exercise, EXERCISES[kind], label=runtime)
+        command = EXERCISES[kind].format(runtime=runtime)
+        found = per_release(context, kind, context.days.exercise, command, label=runtime)
         proofs.gaps += [Gap(gap.subject, f"{gap.subject}: {gap.what}", gap.command) for gap in found.gaps]
         for one in found.used:
             proofs.use(one)
@@ -195,15 +197,15 @@ def audit_findings(context: Context) -> Answer:
 def rpc_surfaces(context: Context) -> Answer:
     """What each plugin shows by RPC is what was reviewed."""
     proofs = per_release(context, "surface", context.days.security, SECURITY)
-    _reviewed(proofs, "rpc.toml", FLEET)
+    _reviewed(proofs, "rpc.toml")
     return proofs.answer("each plugin shows what was reviewed")
 
 
 def mcp_tools(context: Context) -> Answer:
     """The tools of the MCP server are the reviewed ones."""
     proofs = Proofs(context, context.days.security)
-    proofs.need("mcp-tools", FLEET, SECURITY, [])
-    _reviewed(proofs, "mcp-tools.toml", FLEET)
+    proofs.need("mcp-tools", FLEET, SECURITY, [release.digest for release in context.releases])
+    _reviewed(proofs, "mcp-tools.toml")
     return proofs.answer("the tools are the reviewed ones")
 
 
@@ -214,7 +216,7 @@ def runes(context: Context) -> Answer:
         proofs.need(f"runes-{node}", node, f"{SECURITY} --limit {node}", [])
     if not context.nodes:
         proofs.gaps.append(Gap(FLEET, "the fleet has no node"))
-    _reviewed(proofs, "runes.toml", FLEET)
+    _reviewed(proofs, "runes.toml")
     return proofs.answer(f"the runes of {len(context.nodes)} nodes are restricted to their roles")
 
 
@@ -229,13 +231,12 @@ def bills(context: Context) -> Answer:
     return per_release(context, "sbom", 0, SECURITY).answer("each release has its bill of materials")
 
 
-def _reviewed(proofs: Proofs, file: str, subject: str) -> None:
-    """What was compared with a reviewed list has to have been compared with the list as it is now."""
+def _reviewed(proofs: Proofs, file: str) -> None:
+    """What was held against a reviewed list has to have been held against the list as it is now."""
     now = proofs.context.reviewed.get(file)
     for one in proofs.used:
-        then = one.subjects.get(file)
-        if now and then and then != now:
-            proofs.gaps.append(Gap(subject, f"{one.name} is about an older {file} than the reviewed one", SECURITY))
+        if now and one.subjects.get(file) != now:
+            proofs.gaps.append(Gap(FLEET, f"{one.name} was not held against {file} as it is reviewed now", SECURITY))
 
 
 # D: compatibility

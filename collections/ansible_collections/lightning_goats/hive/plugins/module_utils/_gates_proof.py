@@ -17,7 +17,6 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._gates import
     Answer,
     Context,
     Gap,
-    Release,
     Trouble,
 )
 from ansible_collections.lightning_goats.hive.plugins.module_utils._registers import FLEET, day
@@ -73,7 +72,7 @@ class Proofs:
         age = self.context.now - found.finished_at
         if found.result != PASSED:
             why = str(found.facts.get("reason") or "")
-            return f"{found.name} FAILED{': ' + why if why else ''}"
+            return f"{found.name} {found.result}{': ' + why if why else ''}"
         if age < -CLOCKS_SECONDS:
             return f"{found.name} is from the future, {day(found.finished_at)}: look at the clocks"
         if found.expired(self.context.now):
@@ -111,15 +110,11 @@ class Proofs:
         return f"{name} does not count: {refused[0]}" if refused else f"{name}: there is none"
 
 
-def per_release(
-    context: Context, kind: str, days: float, command: str, label: str = "", releases: Sequence[Release] | None = None
-) -> Proofs:
+def per_release(context: Context, kind: str, days: float, command: str, label: str = "") -> Proofs:
     """Ask for evidence of ``kind`` about each release, labelled with the plugin or with ``label``."""
     proofs = Proofs(context, days)
-    wanted = context.releases if releases is None else releases
-    for release in wanted:
-        name = f"{kind}-{label or release.name}"
-        proofs.need(name, release.name, command.format(plugin=release.name), [release.digest])
+    for release in context.releases:
+        proofs.need(f"{kind}-{label or release.name}", release.name, command, [release.digest])
     if not context.releases:
         proofs.gaps.append(Gap(FLEET, "there is no release to look at: hive_stack of the nodes is empty"))
     return proofs
