@@ -152,6 +152,8 @@ class Machines(BenchFleet):
             "hive_waves": ["100%"],
             "hive_soak_seconds": 0,
             "hive_soak_interval_seconds": 0.1,
+            "hive_canary_soak_minutes": 0,
+            "hive_wave_soak_minutes": 0,
             "hive_deadman_seconds": 600,
             "hive_min_free_bytes": 0,
             "hive_htlc_margin_blocks": 6,

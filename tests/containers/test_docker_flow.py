@@ -45,6 +45,8 @@ class Operator:
             "hive_gates_required": False,
             "hive_soak_seconds": 1,
             "hive_soak_interval_seconds": 0.5,
+            "hive_canary_soak_minutes": 0,
+            "hive_wave_soak_minutes": 0,
             "hive_probe": False,
             "hive_releases_dir": str(shelf.releases),
             "hive_allowed_signers": str(shelf.signers),

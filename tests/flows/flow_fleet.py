@@ -177,6 +177,8 @@ class Fleet:
             "hive_gates_required": False,
             "hive_soak_seconds": 0.5,
             "hive_soak_interval_seconds": 0.1,
+            "hive_canary_soak_minutes": 0,
+            "hive_wave_soak_minutes": 0,
             "hive_deadman_seconds": 30,
             "hive_min_free_bytes": 0,
             "hive_htlc_margin_blocks": 1,

@@ -10,9 +10,9 @@ from ansible_collections.lightning_goats.hive.plugins.filter import rollout
 Json = dict[str, Any]
 
 WAVES = [
-    {"name": "canary", "nodes": ["b"]},
-    {"name": "wave 1", "nodes": ["c", "a"]},
-    {"name": "wave 2", "nodes": ["d"]},
+    {"name": "canary", "number": 0, "nodes": ["b"]},
+    {"name": "wave 1", "number": 1, "nodes": ["c", "a"]},
+    {"name": "wave 2", "number": 2, "nodes": ["d"]},
 ]
 OK: Json = {"changed": True}
 
