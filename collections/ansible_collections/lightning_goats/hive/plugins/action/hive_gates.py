@@ -174,7 +174,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
 def soaking(hosts: _plan_hosts.Hosts) -> bool:
     """Whether a stage of an earlier run soaks on one of the nodes."""
     seen = [(hosts.result(node, _plan_hosts.OBSERVED) or {}).get("observed") or {} for node in hosts.names]
-    return any((one.get("soak") or {}).get("state") == "soaking" for one in seen)
+    return any((one.get("soak") or {}).get("state") in ("soaking", "self-reverted") for one in seen)
 
 
 def _releases(plan_args: Json, plan: Json, variables: Mapping[str, Any], now: float) -> list[_gates.Release]:
