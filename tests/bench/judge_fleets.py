@@ -56,7 +56,7 @@ NOTHING = Fault("nothing")
 
 @dataclass
 class Fleet:
-    """Nodes of which the first is switched at SINCE.
+    """Nodes of which the first ones are switched at SINCE; the first of all has the fault.
 
     Attributes:
         seed: of everything.
@@ -65,6 +65,7 @@ class Fleet:
         days_before: of history.
         minutes: after the switch.
         interval: seconds between samples.
+        switched: how many nodes are the stage; the others are its controls.
     """
 
     seed: int
@@ -73,6 +74,7 @@ class Fleet:
     days_before: float = 7.0
     minutes: float = 1280.0
     interval: float = MINUTE
+    switched: int = 1
     series: dict[str, Json] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -83,8 +85,12 @@ class Fleet:
     def canary(self) -> str:
         return "node00"
 
+    @property
+    def stage(self) -> list[str]:
+        return sorted(self.series)[: self.switched]
+
     def expected(self) -> list[Json]:
-        """The stack of the canary."""
+        """The stack of the nodes of the stage."""
         digests = [NEW, OLD, OLD]
         return [
             {"name": name, "version": "1.0.1" if digest == NEW else "1.0.0", "digest": digest, "enabled": True}
@@ -111,7 +117,7 @@ class Fleet:
         plugins = {}
         for place, name in enumerate(PLUGINS):
             hurt = fault if place == 0 else NOTHING
-            changed = number == 0 and place == 0
+            changed = number < self.switched and place == 0
             restarts = (chance(f"{name} restarts").random(count) < self.interval / (30 * DAY)).astype(np.float64)
             if hurt.restarts:
                 restarts += after & (chance("crash").random(count) < hurt.restarts * self.interval / HOUR)

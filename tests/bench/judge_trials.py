@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _judge_soak
 
-from bench.judge_fleets import NOTHING, SINCE, Fault, Fleet
+from bench.judge_fleets import SINCE, Fault, Fleet
 from bench.judge_rules import before_and_after, beside, mann_whitney, three_sigma, upto, worst
 
 Json = dict[str, Any]
@@ -27,6 +27,15 @@ FAULTS = (
     Fault("a tenth of the forwards", forwards=0.1),
 )
 STORM = Fault("all nodes hit alike", latency=2.0, errors=4.0, failing=0.7, everywhere=True)
+
+
+class Task(NamedTuple):
+    """A fleet to make: what goes wrong, how many nodes, from which seed, and how many of them are the stage."""
+
+    fault: Fault
+    nodes: int
+    seed: int
+    switched: int = 1
 
 
 class Trial(NamedTuple):
@@ -48,15 +57,16 @@ class Trial(NamedTuple):
 def judged(fleet: Fleet, minutes: float, **policy: Any) -> Json:
     """Our judge's answer after so many minutes."""
     series = {node: upto(held, minutes) for node, held in fleet.series.items()}
-    subject = _judge_soak.SoakSubject(SINCE, 800_000, series.pop(fleet.canary), fleet.expected(), 0)
+    subjects = {
+        node: _judge_soak.SoakSubject(SINCE, 800_000, series.pop(node), fleet.expected(), 0) for node in fleet.stage
+    }
     asked = {**POLICY, "now": SINCE + 60.0 * minutes + 5.0, "accepted": False, **policy}
-    return _judge_soak.judge_soak({fleet.canary: subject}, series, asked)
+    return _judge_soak.judge_soak(subjects, series, asked)
 
 
-def try_one(task: tuple[Fault, int, int]) -> Trial:
-    """One fleet of so many nodes, from a seed."""
-    fault, nodes, seed = task
-    fleet = Fleet(seed, nodes, fault, minutes=GRID[-1])
+def try_one(task: Task) -> Trial:
+    """One fleet, looked at at each moment of GRID."""
+    fleet = Fleet(task.seed, task.nodes, task.fault, minutes=GRID[-1], switched=task.switched)
     # A little after the moment, so that the sample of that minute is there.
     halted = next((minutes for minutes in GRID if judged(fleet, minutes + 0.5)["verdict"] == "failing"), None)
     scores: dict[str, list[float]] = {"Mann-Whitney": [], "Mann-Whitney beside": [], "three sigma": []}
@@ -65,10 +75,10 @@ def try_one(task: tuple[Fault, int, int]) -> Trial:
         scores["Mann-Whitney"].append(worst(mann_whitney, pair))
         scores["three sigma"].append(worst(three_sigma, pair))
         scores["Mann-Whitney beside"].append(worst(mann_whitney, beside(fleet, minutes)))
-    return Trial(fault.name, nodes, halted, scores)
+    return Trial(task.fault.name, task.nodes, halted, scores)
 
 
-def try_all(tasks: Iterable[tuple[Fault, int, int]]) -> list[Trial]:
+def try_all(tasks: Iterable[Task]) -> list[Trial]:
     """All trials, on all processors."""
     with multiprocessing.get_context("spawn").Pool() as pool:
         return pool.map(try_one, list(tasks), chunksize=1)
@@ -96,8 +106,3 @@ def first_at(shares: Sequence[float], power: float) -> float:
         if all(share >= power for share in shares[place:]):
             return float(minutes)
     return float("inf")
-
-
-def nothing_wrong(sizes: Iterable[int], runs: int) -> list[tuple[Fault, int, int]]:
-    """Fleets that must not be halted."""
-    return [(NOTHING, nodes, 1000 * nodes + seed) for nodes in sizes for seed in range(runs)]

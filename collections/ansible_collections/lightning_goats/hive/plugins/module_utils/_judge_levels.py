@@ -60,7 +60,7 @@ class Level(NamedTuple):
 
 def levels(case: Case) -> list[Level]:
     """What has a level on a node."""
-    latency = {"up": True, "band": 1.25, "ratio": 1.5, "least": 2.0, "neighbours": 3.0, "most": 1000.0, "unit": " ms"}
+    latency = {"up": True, "band": 1.25, "ratio": 1.5, "least": 2.0, "neighbours": 2.0, "most": 1000.0, "unit": " ms"}
     names = [item["name"] for item in case.expected if item.get("enabled", True)]
     return [
         Level("latency", "lightningd", lambda columns: columns.number("rpc_ms"), **latency),  # type: ignore[arg-type]
