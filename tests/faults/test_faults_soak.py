@@ -292,7 +292,6 @@ class TestNotByItself:
         self, fresh_rig: Rig, unlaunched: list[dict[str, Any]]
     ) -> None:
         rig = fresh_rig
-        rig.settle([rig.item("0.1.0")])
         soak(rig, [rig.item("0.2.0")])
         stop(rig)
         assert [look["rows"] for look in looks(rig, 2)][-1] == {f"plugin:{NAME}": 2}
@@ -304,3 +303,6 @@ class TestNotByItself:
         # One that stays down beside a lightningd that runs is counted from its first look on.
         stop(rig)
         assert [look["undo"] for look in looks(rig, 3)] == ["", "", "started"]
+        # Before it there was nothing, so that is where it goes back to.
+        assert "went back" in soak_undo.undo(rig.node, unlaunched[-1])
+        rig.assert_runs([])
