@@ -1,0 +1,168 @@
+"""A rollout starts when every gate is open and an approver signed exactly its plan, and not before."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gates_world
+import pytest
+import yaml
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _evidence, _gates
+from flows.flow_fleet import PLUGIN, Fleet, Outcome, Shelf
+from gates_world import World
+
+WAIVED = "the fixture is no plugin of the matrix"
+
+
+@pytest.fixture(scope="module")
+def strict(shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """One node of a fleet that asks for everything."""
+    root = tmp_path_factory.mktemp("strict")
+    fleet = Fleet(
+        root,
+        shelf,
+        {
+            "hive_gates_required": True,
+            "hive_approval_required": True,
+            "hive_approvals_needed": 1,
+            "hive_approvers": str(root / "keys/approvers"),
+            "hive_runner": "runner@test",
+            "hive_evidence_signing_key": str(root / "keys/evidence"),
+            "hive_evidence_allowed_signers": str(root / "keys/evidence_signers"),
+        },
+    )
+    world(fleet).people()
+    fleet.up(1)
+    yield fleet
+    fleet.down()
+
+
+def world(fleet: Fleet) -> World:
+    """The controller's evidence and registers of the fleet, as of now."""
+    return World(fleet.root, now=time.time(), fleet="flows")
+
+
+def make_all(fleet: Fleet) -> World:
+    """Evidence and registers with which all gates but the approval are open."""
+    there = world(fleet)
+    there.register({"findings.yml": {"findings": []}})
+    there.waive(
+        {
+            "check": "D1",
+            "subject": PLUGIN,
+            "owner": "alice",
+            "reason": WAIVED,
+            "control": "it is tested here",
+            "expires_at": "2099-01-01",
+        }
+    )
+    releases = [_gates.Release(PLUGIN, "0.1.0", fleet.shelf.digest("0.1.0"), 1)]
+    there.add_all(gates_world.good(releases, fleet.nodes, ["process"]))
+    place, commit = gates_world.repository(fleet.root, there)
+    named = {"repository": str(place), "tag": "v2.9.0", "commit": commit}
+    (there.registers / "baseline.yml").write_text(yaml.safe_dump(named))
+    return there
+
+
+def states(text: str) -> dict[str, str]:
+    """The state of each check in a printed table."""
+    rows = [line.split() for line in text.splitlines()]
+    return {row[1]: row[2] for row in rows if len(row) > 3 and row[2] in ("pass", "block", "waived")}
+
+
+def untouched(fleet: Fleet) -> None:
+    assert (fleet.version("alpha"), fleet.journal("alpha")) == ("", [])
+
+
+def approve(fleet: Fleet, digest: str, person: str = "alice", **more: Any) -> Outcome:
+    key = str(fleet.root / "keys" / person)
+    return fleet.run("approve", hive_approve_plan=digest, hive_approver=f"{person}@test", hive_approval_key=key, **more)
+
+
+def test_from_refused_to_rolled_out_and_back(strict: Fleet) -> None:
+    refused = strict.bad("rollout")
+    untouched(strict)
+    assert strict.report["result"] == "refused"
+    assert set(states(refused.text).values()) == {"block"}
+    assert len(states(refused.text)) == 18
+    assert "refused before anything changed" in refused.text
+    assert "The gates do not let this rollout start" in strict.report["reasons"][0]
+
+    there = make_all(strict)
+    refused = strict.bad("rollout")
+    untouched(strict)
+    found = states(refused.text)
+    assert {check for check, state in found.items() if state == "block"} == {"S1"}
+    assert found["D1"] == "waived"
+    digest = refused.sentence("approve.yml -e hive_approve_plan=").partition("hive_approve_plan=")[2][:64]
+
+    # To look costs nothing and signs nothing.
+    shown = strict.good("approve", hive_approve_plan=digest)
+    assert f"sha256 {strict.shelf.digest('0.1.0')}" in shown.text
+    assert not (there.evidence / "approvals").exists()
+    for outcome, words in (
+        (approve(strict, digest, "runner"), "who runs this rollout"),
+        (approve(strict, digest, "stranger"), "was not signed by a key that"),
+        (approve(strict, "0" * 64), "There is no plan"),
+    ):
+        assert outcome.rc != 0
+        assert words in outcome.text
+    assert "Execution Approved by alice@test until" in approve(strict, digest).text
+
+    gates = strict.good("gates")
+    assert set(states(gates.text).values()) == {"pass", "waived"}
+    rolled = strict.good("rollout")
+    assert strict.version("alpha") == "0.1.0"
+    assert set(states(rolled.text).values()) <= {"pass", "waived"}
+    decisions = [_evidence.read(path, there.places.evidence_signers) for path in there.evidence.glob("decision-*.json")]
+    newest = max(decisions, key=lambda one: one.finished_at)
+    assert (newest.result, newest.subjects["plan"]) == ("PASSED", digest)
+    assert newest.facts["findings"][13]["waiver"]["reason"] == WAIVED
+
+    # The way back is open, whatever the gates say.
+    shutil.rmtree(there.evidence)
+    strict.good("rollback")
+    assert strict.version("alpha") == ""
+
+
+def test_with_nothing_to_change_nobody_is_refused(strict: Fleet) -> None:
+    """A closed gate is no reason to fail a run that starts nothing."""
+    told = strict.good("rollout", hive_stack=[])
+    assert "Nothing to change" in told.text
+
+
+def test_a_plan_that_cannot_run_says_so_itself(strict: Fleet) -> None:
+    told = strict.bad("rollout", hive_stack=[{"name": PLUGIN, "version": "9.9.9"}])
+    assert "is not in" in told.sentence(f"{PLUGIN} 9.9.9")
+    assert "REFUSED (gates)" not in told.text
+
+
+def test_a_dry_run_tells_and_writes_nothing(strict: Fleet) -> None:
+    before = sorted(path.name for path in strict.root.glob("evidence/*"))
+    told = strict.good("rollout", "--check")
+    assert "plan digest" in told.text
+    assert "block" in states(told.text).values()
+    assert sorted(path.name for path in strict.root.glob("evidence/*")) == before
+
+
+def test_approvals_alone_hold_a_rollout_too(strict: Fleet) -> None:
+    """Without the gates the signature over the plan is still asked for; the digest that was passed is not one."""
+    refused = strict.bad("rollout", hive_gates_required=False)
+    digest = refused.sentence("hive_approve_plan=").partition("hive_approve_plan=")[2][:64]
+    assert "0 of 1 approvals" in refused.text
+    assert "0 of 1 approvals" in strict.bad("rollout", hive_gates_required=False, hive_approved_plan=digest).text
+    assert "nobody says who runs" in strict.bad("rollout", hive_gates_required=False, hive_runner="").text
+    plan = json.loads((strict.reports / "plans" / f"{digest}.json").read_text())
+    assert plan["nodes"]["alpha"]["after"][0]["digest"] == strict.shelf.digest("0.1.0")
+    kept = strict.reports / "plans" / f"{digest}.json"
+    content = kept.read_text()
+    kept.write_text(content.replace('"alpha"', '"omega"'))
+    assert "somebody has changed it" in approve(strict, digest).text
+    kept.write_text(content)
+    assert approve(strict, digest).rc == 0
+    strict.good("rollout", hive_gates_required=False)
+    assert strict.version("alpha") == "0.1.0"
