@@ -265,7 +265,12 @@ def audit(distributions: Mapping[str, str], source: VulnerabilityService) -> lis
     found = []
     try:
         for dependency, results in Auditor(source).audit(Carried()):
-            assert isinstance(dependency, ResolvedDependency), "everything in a release has a version"
+            if not isinstance(dependency, ResolvedDependency):
+                # Not asked is not harmless.
+                reason = getattr(dependency, "skip_reason", "it was passed over")
+                raise ReleaseError(
+                    "advisories", f"nothing is known of {dependency.name} ({reason}): use hive_advisories."
+                )
             found += [
                 Found(
                     dependency.name,
@@ -277,7 +282,8 @@ def audit(distributions: Mapping[str, str], source: VulnerabilityService) -> lis
                 )
                 for result in results
             ]
-    except ServiceError as error:
+    except (ServiceError, OSError) as error:
+        # What the network library raises is an OSError, too.
         raise ReleaseError(
             "advisories", f"the advisories could not be asked on the network ({error}): use hive_advisories instead."
         ) from error

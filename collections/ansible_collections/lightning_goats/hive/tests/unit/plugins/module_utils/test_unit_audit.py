@@ -15,7 +15,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils import _audit
 from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import Release, ReleaseError
 from ansible_collections.lightning_goats.hive.plugins.module_utils._surface import Book, Check
 from packaging.version import Version
-from pip_audit._service import ServiceError, VulnerabilityService  # type: ignore[import-untyped]
+from pip_audit._service import ServiceError, SkippedDependency, VulnerabilityService  # type: ignore[import-untyped]
 
 Json = dict[str, Any]
 
@@ -140,8 +140,18 @@ def test_a_source_that_does_not_answer_is_no_pass() -> None:
         def query(self, spec: Any) -> Any:
             raise ServiceError("no route")
 
-    with pytest.raises(ReleaseError, match="no route"):
-        _audit.audit({"leaky-parser": "1.0"}, Silent())
+    class Ignorant(VulnerabilityService):  # type: ignore[misc]
+        def query(self, spec: Any) -> Any:
+            return SkippedDependency(name=spec.name, skip_reason="not on this index"), []
+
+    class Unplugged(VulnerabilityService):  # type: ignore[misc]
+        def query(self, spec: Any) -> Any:
+            raise ConnectionResetError(104, "no network")
+
+    for source, said in ((Silent(), "no route"), (Ignorant(), "not on this index"), (Unplugged(), "no network")):
+        with pytest.raises(ReleaseError, match=said) as caught:
+            _audit.audit({"leaky-parser": "1.0"}, source)
+        assert caught.value.code == "advisories"
 
 
 # -- SBOM ------------------------------------------------------------------------------------------------------------
