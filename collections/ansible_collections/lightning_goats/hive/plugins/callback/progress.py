@@ -18,6 +18,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._report_live 
     columns,
     printable,
 )
+from ansible_collections.lightning_goats.hive.plugins.module_utils._report_page import prepare
 from ansible_collections.lightning_goats.hive.plugins.module_utils._report_progress import (
     BAD,
     CHANGED,
@@ -168,6 +169,9 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # ansible-core has
             super().v2_playbook_on_no_hosts_remaining()
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
+        if self._action(task) == "hive_report":
+            # Each report is written by a process of its own, which inherits this.
+            prepare()
         if self._detailed:
             super().v2_playbook_on_task_start(task, is_conditional)
             return

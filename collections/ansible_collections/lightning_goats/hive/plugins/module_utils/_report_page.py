@@ -20,6 +20,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._report impor
 from ansible_collections.lightning_goats.hive.plugins.module_utils._report_time import clock, duration
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+HERE = Path(__file__).parent
 TEMPLATE = "_report.html.j2"
 # What each word of a report means to whoever reads it; the others are neither good nor bad.
 TONES = {
@@ -35,7 +36,7 @@ def html(report: Json) -> str:
     """The whole page."""
     now = report["finished_at"] or report["started_at"]
     timeline = _report_timeline.drawn(report)
-    return _template().render(
+    return prepare().render(
         report=report,
         summary=summary(report),
         now=now,
@@ -49,15 +50,18 @@ def html(report: Json) -> str:
 
 
 @cache
-def _template() -> Template:
+def prepare() -> Template:
+    """The page's template, compiled with all its parts; a process that forks others does it once for all of them."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(HERE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters.update(FILTERS)
+    for part in HERE.glob("_report*.j2"):
+        environment.get_template(part.name)
     return environment.get_template(TEMPLATE)
 
 
