@@ -142,7 +142,7 @@ class TestWhoNeedsOne:
             "engine": bundle.engine_digest(),
             "every": 60.0,
             "keep_seconds": 604800.0,
-            "max_bytes": 33554432,
+            "max_bytes": 67108864,
             "backup_every": 86400.0,
             "backup_keep": 10,
             "metrics_dir": "",
