@@ -196,6 +196,23 @@ def stopped(looked: Mapping[str, Any], hostvars: Mapping[str, Any], beginning: b
     return found
 
 
+def _observed(hostvars: Mapping[str, Any]) -> dict[str, Any]:
+    """What was seen of each node, {} of one that was not looked at."""
+    look = _look(hostvars)
+    results = {str(node): look(str(node), _plan_hosts.OBSERVED) or {} for node in hostvars}
+    return {node: _plan_hosts.plain(result.get("observed") or {}) for node, result in results.items()}
+
+
+def given_up(hostvars: Mapping[str, Any]) -> dict[str, Any]:
+    """The rollout under way, to give it up: its id, what each of its nodes needs for that, and words about it."""
+    return _plan_rollout.given_up(_observed(hostvars))
+
+
+def given_up_hosts(hostvars: Mapping[str, Any]) -> str:
+    """The nodes of the rollout to give up, as a host pattern."""
+    return ",".join(given_up(hostvars)["nodes"]) or NOBODY
+
+
 def soaking_stages(hostvars: Mapping[str, Any]) -> list[str]:
     """The stages that soak, by what the nodes that were looked at say: "canary (alpha)"."""
     look = _look(hostvars)
@@ -249,6 +266,8 @@ class FilterModule:
             "fleet_hosts": fleet_hosts,
             "fleet_lost": fleet_lost,
             "fleet_unconfirmed": fleet_unconfirmed,
+            "given_up": given_up,
+            "given_up_hosts": given_up_hosts,
             "inviting_hosts": inviting_hosts,
             "joining_hosts": joining_hosts,
             "not_back": not_back,

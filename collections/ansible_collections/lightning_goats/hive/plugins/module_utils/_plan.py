@@ -121,6 +121,7 @@ def _assemble(nodes: Json, refused: list[Refusal], observed: Mapping[str, Json |
     }
     result["digest"] = digest(result, fingerprints(nodes), result["spent"])
     result["remarks"] = _plan_remarks.remarks(result, policy.get("left_out") or [], bool(policy.get("limited")))
+    result["remarks"] += [f"left out: {why}" for why in result["left"].values()]
     result["htlc_wait_seconds"] = policy.get("htlc_wait_seconds") or 0
     return result
 

@@ -20,6 +20,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_stack i
 # What has become of a node of the rollout.
 TODO, SOAKING, SOAKED, FAILED, LEFT = "todo", "soaking", "soaked", "failed", "left"
 SELF_REVERTED = "self-reverted"
+NOTHING_UNDER_WAY = "no rollout is under way, so there is nothing to give up; use playbooks/rollback.yml to go back"
 NO_SOAK: Json = {"minutes": 0, "blocks": 0, "forwards": 0, "extend_minutes": 0}
 
 
@@ -327,3 +328,29 @@ def to_judge(plan: Json, going: UnderWay, budget: int) -> list[Json]:
         failed = {node: going.failed[node] for node in wave["nodes"] if node in going.failed}
         stages.append({"name": wave["name"], "number": number, "nodes": nodes, "failed": failed, "soak": soak})
     return stages
+
+
+def given_up(observed: Mapping[str, Json | None]) -> Json:
+    """What each node of the rollout under way needs so that it is given up.
+
+    Returns:
+        ``{"rollout", "nodes": {node: {"open", "back", "about"}}, "words"}``: whether its switch is still open, whether
+        it was kept and goes back, and the stage to write down. No nodes when nothing is under way: a rollout that is
+        complete is not given up, it is rolled back.
+    """
+    going = under_way(observed)
+    rollout, nodes = "", {}
+    if going is not None and not going.complete():
+        rollout = going.rollout
+        for number, wave in enumerate(going.waves):
+            about = {"plan": going.plan, "name": wave["name"], "number": number}
+            for node in wave["nodes"]:
+                if node in going.records or node in going.self_reverted:
+                    nodes[node] = {"open": False, "back": node in going.records, "about": about}
+    for node, seen in observed.items():
+        begun = (seen or {}).get("transaction") or {}
+        if begun.get("stage") and begun["rollout"] == (rollout or begun["rollout"]):
+            rollout = str(begun["rollout"])
+            nodes[node] = {"open": True, "back": node in nodes, "about": begun["stage"]}
+    words = f"rollout {rollout} is given up: {', '.join(sorted(nodes))} goes back" if nodes else NOTHING_UNDER_WAY
+    return {"rollout": rollout, "nodes": nodes, "words": words}

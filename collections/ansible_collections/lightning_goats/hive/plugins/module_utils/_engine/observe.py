@@ -300,6 +300,7 @@ class Observer:
             self.problem(
                 "revert-failed", f"rollout {txn.rollout} could not be undone by itself; see docs/runbooks/rollback.md"
             )
+        stage = txn.data.get("stage")
         return {
             "id": txn.id,
             "rollout": txn.rollout,
@@ -308,6 +309,7 @@ class Observer:
             "previous": txn.previous,
             "deadline": txn.deadline,
             "armed": armed,
+            "stage": {key: stage[key] for key in ("plan", "name", "number")} if stage else None,
         }
 
     def _deadman(self) -> dict[str, Any] | None:
