@@ -50,6 +50,7 @@ ARGUMENTS: Json = {
     "github_repositories": {"type": "list", "elements": "str", "default": []},
     "github_label": {"type": "str", "default": "high-priority"},
 }
+_SIGNER = ("signing_key", "allowed_signers")
 REVIEWED = Path(_gates.__file__).with_name("_reviewed")
 
 
@@ -133,8 +134,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         def place(name: str) -> Path:
             return _plan_hosts.project_path(variables, args[name])
 
-        key, signers = (str(place(name)) if args[name] else "" for name in ("signing_key", "allowed_signers"))
-        signer = keys.find_signer(key, signers, place("keys_dir"), _evidence.NAMESPACE)
+        signer = _signer(*(str(place(name)) if args[name] else "" for name in _SIGNER), place("keys_dir"))
         places = _gates_gather.Places(
             place("evidence_dir"), signer.allowed_signers, place("registers_dir"), place("approvers"), REVIEWED
         )
@@ -169,6 +169,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         if plan["changes"] and not plan["refused"] and args["approvals_needed"] > 0:
             reports = _plan_hosts.project_path(variables, str(args["plan"]["reports_dir"]))
             _approvals.write_plan(reports, plan, plan.get("spent") or (), time.time())
+
+
+def _signer(key: str, signers: str, directory: Path) -> keys.Signer:
+    """Whose evidence counts, and who signs the decision; whoever only looks does not need to have that key."""
+    if key and signers and not Path(key).is_file():
+        return keys.Signer(Path(key), Path(signers), throwaway=False, namespace=_evidence.NAMESPACE)
+    return keys.find_signer(key, signers, directory, _evidence.NAMESPACE)
 
 
 def soaking(hosts: _plan_hosts.Hosts) -> bool:
