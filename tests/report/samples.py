@@ -287,9 +287,11 @@ def failed_soak() -> _report.Facts:
         }
     ]
     return facts(
-        final=False, failed=True, soaks=[soak("failed", reasons=reasons, plots={"alpha": plots(shift=7.0)})],
-        switches={"alpha": switched(NOW + 20)}, reverts={"alpha": closed("reverted", NOW + 31)},
-    )  # fmt: skip
+        final=False,
+        failed=True,
+        soaks=[soak("failed", reasons=reasons, plots={"alpha": plots(shift=7.0)})],
+        backs={"alpha": {**switched(NOW + 20), "phase": "confirmed"}},
+    )
 
 
 def refused() -> _report.Facts:

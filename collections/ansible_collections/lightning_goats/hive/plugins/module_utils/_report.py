@@ -193,6 +193,8 @@ def node_report(facts: Facts, node: str) -> Json:
         found.get(node) for found in (facts.switches, facts.confirms, {**facts.backs, **facts.reverts})
     )
     observed = facts.observed.get(node) or {}
+    # What this run has moved: forward, or back because the stage did not soak well.
+    moved = switch or facts.backs.get(node) or {}
     result, reason = node_result(facts, node, step)
     before = step["before"] if step else observed.get("stack") or []
     after: list[Json] | None = before
@@ -207,14 +209,12 @@ def node_report(facts: Facts, node: str) -> Json:
         "action": step["action"] if step else "none",
         "before": shown(before),
         "after": None if after is None else shown(after),
-        "downtime_ms": dict((switch or {}).get("downtime_ms") or {}),
-        "switch_ms": (switch or {}).get("switch_ms"),
-        "lightningd_restarts": int((switch or {}).get("lightningd_restarts") or 0),
-        "backup": ((switch or {}).get("backup") or {}).get("id")
-        if isinstance((switch or {}).get("backup"), dict)
-        else None,
-        "adoption": (switch or {}).get("adoption"),
-        "notes": notes(observed, switch or {}, entries(facts, node), before, after),
+        "downtime_ms": dict(moved.get("downtime_ms") or {}),
+        "switch_ms": moved.get("switch_ms"),
+        "lightningd_restarts": int(moved.get("lightningd_restarts") or 0),
+        "backup": moved["backup"].get("id") if isinstance(moved.get("backup"), dict) else None,
+        "adoption": moved.get("adoption"),
+        "notes": notes(observed, moved, entries(facts, node), before, after),
         "journal_head": last.get("journal_head") or (observed.get("journal") or {}).get("head", ""),
         "timeline": timeline(entries(facts, node)),
         "lightningd": {

@@ -84,7 +84,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 report:
-  description: The report, as in the JSON file.
+  description: The report, as in the JSON file. C(docs/reference/report.md) describes each key.
   type: dict
   returned: always
 paths:
