@@ -187,6 +187,9 @@ class _Rows:
         }
         self._htlcs = row["htlcs"]
         same = self._same_lightningd(row)
+        if up and "restarts" in lightningd:
+            # The probe knows lives by the ticks of the kernel, which a clock that is set does not move.
+            same = not lightningd["restarts"]
         row["restarts"] = int(not same)
         for name, value in row.items():
             self.columns[name].append(value)
@@ -243,7 +246,7 @@ class _PluginRows:
             "health": _index(self._healths, self._health),
             "rss_bytes": int(facts.get("rss_bytes") or 0),
             "rpc_ms": _milliseconds(facts.get("rpc_ms")),
-            "restarts": int(another and same_lightningd and digest == self._digest),
+            "restarts": int(facts.get("restarts", another and same_lightningd and digest == self._digest)),
         }
         if pid:
             self._pid, self._digest = pid, digest

@@ -152,6 +152,13 @@ class TestFromSamples:
         assert series["time"] == [90, 500, 560]
         assert series["plugins"]["cl-hive"]["restarts"] == [0, 0, 1]
 
+    def test_what_the_probe_has_counted_itself_is_taken(self) -> None:
+        first, second = sample(0, plugin(restarts=0)), sample(60, plugin(pid=21, restarts=2), born=7250.0)
+        second["lightningd"]["restarts"] = 0
+        series = from_samples([first, second])
+        assert series["restarts"] == [0, 0], "a clock that was set moves what is reckoned from it"
+        assert series["plugins"]["cl-hive"]["restarts"] == [0, 2]
+
     def test_of_two_plugins_with_one_name_the_release_counts(self) -> None:
         series = from_samples([sample(0, plugin(digest="", pid=3), plugin(pid=4), plugin(active=False, pid=5))])
         assert series["plugins"]["cl-hive"]["digests"] == ["", "d1"]
