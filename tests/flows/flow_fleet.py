@@ -129,6 +129,7 @@ class Fleet:
     shelf: Shelf
     variables: Json = field(default_factory=dict)
     more_environment: dict[str, str] = field(default_factory=dict)
+    reports_dir: Path | None = None
 
     @property
     def sandbox(self) -> Path:
@@ -140,7 +141,7 @@ class Fleet:
 
     @property
     def reports(self) -> Path:
-        return self.root / "reports"
+        return self.reports_dir or self.root / "reports"
 
     @property
     def nodes(self) -> list[str]:

@@ -17,7 +17,7 @@ DEADMAN_MARGIN_SECONDS = 120
 # Where a node keeps its files unless the inventory says otherwise; roles/hive_common has the same default.
 STATE_DIR = "/var/lib/hive"
 # How often a probe looks unless the inventory says otherwise; roles/hive_probe has the same default.
-PROBE_SECONDS = 30.0
+PROBE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)

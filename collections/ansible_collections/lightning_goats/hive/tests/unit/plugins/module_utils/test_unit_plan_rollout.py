@@ -171,7 +171,7 @@ def test_a_canary_that_broke_after_its_soak_is_put_right_by_another_plan() -> No
 
 def test_a_canary_that_broke_in_its_soak_is_for_the_judge() -> None:
     rollout = Rollout().switch("alpha")
-    rollout.seen["alpha"] = {  # type: ignore[assignment]
+    rollout.seen["alpha"] = {
         **observation("alpha", [], lightningd={"running": False}),
         "soak": rollout.seen["alpha"]["soak"],  # type: ignore[index]
     }
