@@ -123,8 +123,9 @@ def _carry(node: Node, soak: Json, sample: Json, before: Json) -> Json:
     if not lightningd.get("running") or "plugins" not in sample:
         # Whoever looks after lightningd does that; of its plugins nothing can be told.
         return facts
-    life = [boot(), int(lightningd.get("pid") or 0), round(float(lightningd.get("started_at") or 0.0))]
-    fresh = facts["life"] not in (None, life)
+    life = [boot(), int(lightningd.get("pid") or 0)]
+    # The probe tells a restart by the kernel's ticks; a start in wall time moves when the clock is set.
+    fresh = facts["life"] is not None and bool(lightningd.get("restarts", facts["life"] != life))
     if fresh and facts["life"][0] == life[0]:
         new = [name for name in _crashes(node) if name not in known]
         facts["deaths"] += [blamed for blamed in (_blamed(node, name, soak) for name in new) if blamed]

@@ -315,15 +315,22 @@ class TestLooks:
         "between",
         [
             {"lightningd": {"running": False}, "plugins": []},
-            {"lightningd": {"running": True, "pid": 2, "started_at": 99.0}, "plugins": []},
+            {"lightningd": {"running": True, "pid": 2}, "plugins": []},
+            # Pids come back.
+            {"lightningd": {"running": True, "pid": 1, "restarts": 1}, "plugins": []},
         ],
     )
     def test_another_lightningd_begins_anew(
         self, soaking: Past, node: Node, started: list[Json], between: Json
     ) -> None:
         bad = self.sample(node, plugins=[])
-        self.look(node, [bad, bad, self.sample(node, **between), bad, bad])
+        self.look(node, [bad, bad, self.sample(node, **between), bad])
         assert started == []
+
+    def test_a_clock_that_is_set_is_no_restart(self, soaking: Past, node: Node, started: list[Json]) -> None:
+        lives = [{"running": True, "pid": 1, "restarts": 0, "started_at": at} for at in (5.0, 3605.0, 5.0)]
+        self.look(node, [self.sample(node, plugins=[], lightningd=life) for life in lives])
+        assert len(started) == 1
 
     def test_a_look_that_got_no_answer_tells_nothing(self, soaking: Past, node: Node, started: list[Json]) -> None:
         cut = self.sample(node)
