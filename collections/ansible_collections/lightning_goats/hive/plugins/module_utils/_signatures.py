@@ -21,8 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import ReleaseError
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 MAGIC = b"SSHSIG"
+ED25519 = b"ssh-ed25519"
+DIGESTS = frozenset((b"sha256", b"sha512"))
 ARMOR = re.compile(rb"-----BEGIN SSH SIGNATURE-----\s+(.+?)-----END SSH SIGNATURE-----", re.S)
 KEY_TYPE = re.compile(r"^(ssh-|ecdsa-|sk-)[a-z0-9@.-]+$")
 # A signature is some hundred bytes; of a file that is larger than this nothing is read.
@@ -42,24 +46,57 @@ class Key:
         return "-cert-" in self.kind
 
 
+@dataclass(frozen=True)
+class Signature:
+    """What an SSH signature says of itself; proves nothing before it is verified."""
+
+    key: Key
+    public: bytes
+    namespace: bytes
+    digest: bytes
+    made: bytes
+
+    def fits(self, data: bytes, namespace: str) -> bool:
+        """Whether this key signed ``data`` for ``namespace``; whose key it is, and until when, ssh-keygen knows.
+
+        Only for keys of kind ``ssh-ed25519``.
+        """
+        kind, raw = _string(self.made, 0), _string(self.made, 4 + len(ED25519))
+        if kind != ED25519 or self.namespace != namespace.encode() or self.digest not in DIGESTS:
+            return False
+        hashed = hashlib.new(self.digest.decode("ascii"), data).digest()
+        fields = (self.namespace, b"", self.digest, hashed)
+        message = MAGIC + b"".join(struct.pack(">I", len(one)) + one for one in fields)
+        try:
+            Ed25519PublicKey.from_public_bytes(_string(self.public, 4 + len(ED25519))).verify(raw, message)
+        except (InvalidSignature, ValueError):
+            return False
+        return True
+
+
 def signing_key(signature: Path) -> Key:
     """The key that a signature says it was made with; proves nothing before the signature is verified.
 
     Raises ReleaseError ``unsigned`` or ``signature``.
     """
+    return read_signature(signature).key
+
+
+def read_signature(signature: Path) -> Signature:
+    """What a signature says of itself. Raises ReleaseError ``unsigned`` or ``signature``."""
     try:
         with signature.open("rb") as file:
             text = file.read(MAX_SIGNATURE_BYTES)
     except OSError as error:
         raise ReleaseError("unsigned", f"{signature} is missing: have the file signed.") from error
     try:
-        return key_in(text)
+        return parse(text)
     except ValueError as error:
         raise ReleaseError("signature", f"{signature} is no SSH signature ({error}): have the file signed.") from error
 
 
-def key_in(armored: bytes) -> Key:
-    """The key that an armored signature says it was made with. Raises ValueError."""
+def parse(armored: bytes) -> Signature:
+    """An armored signature. Raises ValueError."""
     found = ARMOR.search(armored)
     if found is None:
         raise ValueError("no armor")
@@ -69,7 +106,13 @@ def key_in(armored: bytes) -> Key:
         raise ValueError("no base64") from error
     if not blob.startswith(MAGIC) or len(blob) < len(MAGIC) + 8:
         raise ValueError("no signature")
-    return _key(_string(blob, len(MAGIC) + 4))
+    parts, place = [], len(MAGIC) + 4
+    # The key, what for, reserved, the hash, and the signature itself.
+    for _ in range(5):
+        parts.append(_string(blob, place))
+        place += 4 + len(parts[-1])
+    public, namespace, _, digest, made = parts
+    return Signature(_key(public), public, namespace, digest, made)
 
 
 def _string(blob: bytes, start: int) -> bytes:
@@ -128,7 +171,10 @@ def verify_as(
 
 
 class Verifier:
-    """Verifies many signatures against one list. Whose a key is, is asked once for each key; may be used by threads.
+    """Verifies many signatures against one list; may be used by threads.
+
+    ssh-keygen says whose a key is and whether it may sign for this now. It is asked once for each Ed25519 key: what is
+    left to be proven of further signatures by the same key is one computation.
 
     Args:
         allowed_signers: the ssh-keygen file of who may sign what.
@@ -145,6 +191,7 @@ class Verifier:
         self._namespace = namespace
         self._deadline = deadline
         self._names: dict[str, Sequence[str]] = {}
+        self._known: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def verify(self, data: bytes, signature: Path) -> tuple[str, Key]:
@@ -152,7 +199,10 @@ class Verifier:
 
         Raises ReleaseError ``unsigned``, ``stranger``, ``signature`` or ``deadline``.
         """
-        key = signing_key(signature)
+        found = read_signature(signature)
+        key = found.key
+        if key.fingerprint in self._known and found.fits(data, self._namespace):
+            return self._known[key.fingerprint], key
         names = self._names_of(key, signature)
         if not names:
             raise ReleaseError("stranger", f"{signature.name} was not made by a key of {self._allowed_signers}")
@@ -162,6 +212,8 @@ class Verifier:
             raise ReleaseError(
                 "signature", f"{signature.name} does not fit the file it signs, or not for '{self._namespace}'"
             )
+        if key.kind.encode() == ED25519:
+            self._known[key.fingerprint] = signer
         return signer, key
 
     def _signed(self, name: str, data: bytes, signature: Path) -> bool:

@@ -25,6 +25,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils import (
     _gates_github,
     _signatures,
 )
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _release_keys as keys
 from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import ReleaseError
 from gates_world import World
 
@@ -109,7 +110,34 @@ def test_without_a_list_of_signers_no_evidence_counts(world: World) -> None:
 def test_a_signature_that_is_none(blob: bytes) -> None:
     armored = b"-----BEGIN SSH SIGNATURE-----\n" + base64.b64encode(blob) + b"\n-----END SSH SIGNATURE-----\n"
     with pytest.raises(ValueError, match=r"armor|no signature|cut off"):
-        _signatures.key_in(armored)
+        _signatures.parse(armored)
+
+
+@pytest.mark.parametrize("spoil", ["", "data", "signature", "namespace", "key", "hash"])
+def test_after_ssh_keygen_knows_the_key_nothing_else_passes_either(world: World, spoil: str) -> None:
+    """The short way gives the same answers as ssh-keygen."""
+    spec = gates_world.good()["suite-cl-hive"]
+    first = world.add("suite-cl-hive", spec)
+    second = world.add("audit-cl-hive", {**spec, "signed": "approval" if spoil == "namespace" else "yes"})
+    if spoil == "namespace":
+        keys.sign(second, world.signer("evidence", "approval"))
+    verifier = _signatures.Verifier(world.places.evidence_signers, "evidence", time.monotonic() + 60)
+    verifier.verify(first.read_bytes(), _evidence.signature_of(first))
+    data, beside = second.read_bytes(), _evidence.signature_of(second)
+    if spoil == "data":
+        data += b" "
+    if spoil in ("signature", "hash", "key"):
+        lines = beside.read_text().splitlines()
+        blob = bytearray(base64.b64decode("".join(lines[1:-1])))
+        place = {"signature": len(blob) - 1, "hash": blob.index(b"sha512"), "key": 30}[spoil]
+        blob[place] ^= 1
+        beside.write_text("\n".join([lines[0], base64.b64encode(blob).decode(), lines[-1]]) + "\n")
+    if not spoil:
+        assert verifier.verify(data, beside)[0] == "evidence@test"
+        return
+    with pytest.raises(ReleaseError) as error:
+        verifier.verify(data, beside)
+    assert error.value.code in ("signature", "stranger")
 
 
 # Waivers
