@@ -130,7 +130,8 @@ def _progress(seen: Mapping[str, Seen], policy: Json) -> Json:
     """Of time and blocks what the slowest node has; forwards are those of all nodes of the stage together."""
     minutes = min((node.elapsed / 60.0 for node in seen.values()), default=0.0)
     return {
-        "minutes": [round(min(minutes, float(policy["minutes"])), 1), policy["minutes"]],
+        # Cut and not rounded, so that it never says more than is there.
+        "minutes": [policy["minutes"] if minutes >= policy["minutes"] else int(100 * minutes) / 100, policy["minutes"]],
         "blocks": [min((node.blocks for node in seen.values()), default=0), policy["blocks"]],
         "forwards": [sum(node.forwards for node in seen.values()), policy["forwards"]],
     }
