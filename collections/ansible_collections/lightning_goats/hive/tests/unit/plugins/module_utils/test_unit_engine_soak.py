@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lightning_goats.hive.plugins.module_utils._engine import soak, soak_guard
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine import deadman, soak, soak_guard
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.drain import likely_blocks, worst_for
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.errors import HiveError
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.files import Owner
@@ -17,6 +17,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.journ
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.node import Node
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.prune import needed
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.request import Request
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.runtimes_common import Runtime
 
 Json = dict[str, Any]
 STAGE = {"plan": "a" * 64, "name": "canary", "soak": {"minutes": 60, "blocks": 6, "forwards": 5}}
@@ -364,6 +365,27 @@ class TestLooks:
         # A restart that left no trace is nobody's fault.
         again = soak_guard.look(node, {}, self.sample(node, pid=3), first | {"crashes": ["crash.log.1", "crash.log.2"]})
         assert (again or {})["deaths"] == []
+
+    @pytest.mark.parametrize(
+        ("kind", "scheduler", "service"),
+        [("timer", ["systemd-run"], True), ("timer", [], False), ("process", ["systemd-run"], False)],
+    )
+    def test_what_takes_the_node_back_outlives_the_probe(
+        self, node: Node, monkeypatch: pytest.MonkeyPatch, kind: str, scheduler: list[str], service: bool
+    ) -> None:
+        """A service that a timer starts ends with all that it has started, so that it has to be one of its own."""
+        served: list[Any] = []
+        detached: list[Any] = []
+        monkeypatch.setattr(Runtime, "deadman_scheduler", lambda self: scheduler)
+        monkeypatch.setattr(deadman, "serve", lambda *arguments: served.append(arguments))
+        monkeypatch.setattr(deadman, "detach", lambda *arguments: detached.append(arguments))
+        soak_guard.launch(replace(node, name="a b"), {"kind": kind, "engine": "e1"})
+        assert (len(served), len(detached)) == ((1, 0) if service else (0, 1))
+        argv = served[0][3] if service else detached[0][0]
+        assert argv[-4:] == [str(node.state_dir / "engine/e1/hive-engine.pyz"), *argv[-3:]]
+        assert argv[-3:] == ["self-undo", "--node", str(node.state_dir / "probe.json")]
+        if service:
+            assert served[0][1].startswith("hive-self-undo-a-b-")
 
     def test_a_damaged_journal_stops_nothing(self, soaking: Past, node: Node, started: list[Json]) -> None:
         content = node.journal_file.read_bytes()
