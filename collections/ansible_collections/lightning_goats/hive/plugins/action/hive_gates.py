@@ -50,7 +50,6 @@ ARGUMENTS: Json = {
     "github_repositories": {"type": "list", "elements": "str", "default": []},
     "github_label": {"type": "str", "default": "high-priority"},
 }
-_SIGNER = ("signing_key", "allowed_signers")
 REVIEWED = Path(_gates.__file__).with_name("_reviewed")
 
 
@@ -134,7 +133,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         def place(name: str) -> Path:
             return _plan_hosts.project_path(variables, args[name])
 
-        signer = _signer(*(str(place(name)) if args[name] else "" for name in _SIGNER), place("keys_dir"))
+        key, signers = (str(place(name)) if args[name] else "" for name in ("signing_key", "allowed_signers"))
+        signer = _signer(key, signers, place("keys_dir"))
         places = _gates_gather.Places(
             place("evidence_dir"), signer.allowed_signers, place("registers_dir"), place("approvers"), REVIEWED
         )
