@@ -275,6 +275,7 @@ def _remarks(plan: Json, policy: Json) -> list[str]:
         found.append(f"not in this rollout, which began without them: {who}; run again when it is complete")
     todo = [node for node, state in plan["states"].items() if state == TODO and node in plan["nodes"]]
     if todo:
+        found += _plan_remarks.terms(plan["terms"])
         most = max(plan["nodes"][node]["payments"]["blocks_needed"] for node in todo)
         found.append(f"payments in flight: a switch may need {most} blocks at worst, there and back")
     return found
