@@ -79,12 +79,9 @@ def exercises(facts: _report.Facts, report: Json, runtimes: Mapping[str, str]) -
 
 
 def _parts(facts: _report.Facts, node: str, entry: Json, runtime: str) -> Iterator[Part]:
-    switch, revert = facts.switches.get(node), facts.reverts.get(node)
-    if switch is None or entry["result"] in IDLE or switch.get("phase") == "refused":
-        return
+    switch, revert, back = facts.switches.get(node), facts.reverts.get(node), facts.backs.get(node)
     step = (facts.plan or {}).get("nodes", {}).get(node) or {}
     left, wanted = entry["before"], _report.shown(step.get("after") or [])
-    kind = _kind(facts.goal, switch, left, wanted)
     shared = {
         "result": entry["result"],
         "downtime_ms": entry["downtime_ms"],
@@ -93,14 +90,37 @@ def _parts(facts: _report.Facts, node: str, entry: Json, runtime: str) -> Iterat
         "lightningd_restarts": entry["lightningd_restarts"],
         "backup": entry["backup"],
     }
+    if back is not None and switch is None:
+        yield from _soaked_badly(facts, node, runtime, left, wanted, shared)
+        return
+    if switch is None or entry["result"] in IDLE or switch.get("phase") == "refused":
+        return
+    kind = _kind(facts.goal, switch, left, wanted)
     if kind:
         checks = list(_checks(facts, node, entry, step, switch))
         yield Part(kind, node, runtime, left, wanted, checks, shared)
     if entry["result"] == "reverted" and _moved(switch, revert):
-        detail = "what ran before runs again and was proven healthy"
-        yield Part(
-            ROLLBACK, node, runtime, wanted, left, [("proven healthy", True, detail)], {**shared, "undone": True}
-        )
+        yield Part(ROLLBACK, node, runtime, wanted, left, [_proof(True, "")], {**shared, "undone": True})
+
+
+def _soaked_badly(
+    facts: _report.Facts, node: str, runtime: str, left: Sequence[Json], wanted: Sequence[Json], shared: Json
+) -> Iterator[Part]:
+    """A node of a stage that did not soak well: what was confirmed in an earlier run is bad after all."""
+    back = facts.backs[node]
+    kind = _kind(facts.goal, {}, left, wanted)
+    said = [text for soak in facts.soaks if node in soak["nodes"] for text in _report.said(soak)]
+    if kind:
+        checks = [("soaked well", False, "; ".join(said[:3]) or "its stage failed its soak")]
+        yield Part(kind, node, runtime, left, wanted, checks, shared)
+    good = not back.get("failed") and not back.get("unreachable")
+    undone = _kind("previous", back, left, wanted)
+    proof = _proof(good, str(back.get("msg") or "the node cannot be reached"))
+    yield Part(undone, node, runtime, wanted, left, [proof], {**shared, "undone": True})
+
+
+def _proof(good: bool, why: str) -> tuple[str, bool | None, str]:
+    return "proven healthy", good, "what ran before runs again and was proven healthy" if good else why
 
 
 def _kind(goal: str, switch: Json, left: Sequence[Json], wanted: Sequence[Json]) -> str:

@@ -17,6 +17,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils import (
     _exercise,
     _incidents,
     _report,
+    _report_soak,
 )
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _release_keys as keys
 from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import ReleaseError
@@ -24,8 +25,6 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest imp
 Json = dict[str, Any]
 
 IDENTITY = "evidence@sandbox"
-# How a run can end without anything having gone wrong.
-GOOD = frozenset(("running", "refused", "unchanged", "success", "soaking"))
 
 
 @dataclass(frozen=True)
@@ -133,21 +132,33 @@ def _once(
 
 def failures(facts: _report.Facts, report: Json, evidence: list[str]) -> list[_incidents.Failure]:
     """The stages of a run in which something went wrong, as the register of incidents takes them."""
-    if report["result"] in GOOD or facts.plan is None:
+    if report["result"] in ("running", "refused") or facts.plan is None:
         return []
-    # Those that a run took back because they did not soak well were switched by an earlier one.
-    touched = {**facts.switches, **facts.backs}
-    bad = [
-        node
-        for node, entry in report["nodes"].items()
-        if node in touched and entry["result"] in ("reverted", "failed", "unreachable")
-    ]
-    found = []
+    found = [_soak(facts, report, soak, evidence) for soak in facts.soaks if soak["state"] == _report_soak.FAILED]
     for stage in report["stages"]:
-        nodes = [node for node in stage["nodes"] if node in touched]
-        if set(nodes) & set(bad):
+        nodes = [node for node in stage["nodes"] if node in facts.switches]
+        if {report["nodes"][node]["result"] for node in nodes} & {"reverted", "failed", "unreachable"}:
             found.append(_failure(facts, report, stage, nodes, evidence))
     return found
+
+
+def _soak(facts: _report.Facts, report: Json, soak: Json, evidence: list[str]) -> _incidents.Failure:
+    """A stage that was confirmed in an earlier run and did not soak well."""
+    reasons = [one for one in soak["reasons"] if one["verdict"] == "failing"]
+    # A node that went back by itself has only words for why.
+    words = " ".join(str(one["detail"]) for one in reasons if one["check"] == "self-reverted")
+    alone = {
+        one for one, word in (("lightningd", "lightningd died"), ("channels", "channels were lost")) if word in words
+    }
+    return _incidents.Failure(
+        rollout=facts.rollout,
+        stage=soak["stage"],
+        at=facts.now,
+        results={node: report["nodes"][node]["result"] for node in soak["nodes"] if node in report["nodes"]},
+        reasons=_report.said(soak),
+        checks=frozenset({*(str(one["check"]) for one in reasons), *alone}),
+        evidence=[*evidence, f"{report['rollout']}.json"],
+    )
 
 
 def _failure(
