@@ -143,7 +143,7 @@ def test_what_does_not_hold_is_named_and_has_evidence(fleet: Fleet, tmp_path: Pa
 
     wrong = {"hive_mcp_server": str(server), "hive_reviewed_dir": str(own), "hive_advisories_max_age_days": 1}
     outcome = fleet.bad("security", **wrong)
-    assert "rune" in outcome.sentence("runes-alpha")
+    assert "is restricted" in outcome.sentence("runes-alpha")
     failed = {name: newest(fleet, name)["predicate"] for name in ("runes-alpha", "mcp-tools", "surface-hive-fixture")}
     assert {predicate["result"] for predicate in failed.values()} == {"FAILED"}
     assert sorted(failed["runes-alpha"]["failedTests"]) == sorted(

@@ -83,7 +83,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         done["evidence"] = None
         done["diff"] = _diff(done)
         done["finding"] = finding.row
-        done["msg"] = f"{finding.state}: {finding.line}"
+        done["msg"] = _said(done)
         if not self._task.check_mode:
             if signer.throwaway:
                 keys.create_throwaway(signer, IDENTITY)
@@ -134,6 +134,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         for name in there - wanted:
             (place / name).unlink()
         return True
+
+
+def _said(done: Json) -> str:
+    """What was changed, for people."""
+    made = [entry["label"] for entry in done["runes"] if entry["changed"] and not entry["failed"]]
+    words = [f"runes made for {', '.join(made)}"] if made else []
+    words += [f"{len(done['revoked'])} revoked"] if done["revoked"] else []
+    return "; ".join(words) or "no rune was changed"
 
 
 def _diff(done: Json) -> Json:

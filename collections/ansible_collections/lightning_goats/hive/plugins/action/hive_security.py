@@ -124,7 +124,7 @@ def told(rows: list[Json], result: Json) -> None:
         findings=rows,
         lines=_security.table(rows),
         missing=missing,
-        bad=[f"{row['name']}: {row['detail']}" for row in bad],
+        bad=[f"{row['name']}: {row['detail'].rstrip('.')}" for row in bad],
         msg=said + (f"; no evidence of {', '.join(missing)}" if missing else ""),
     )
 
@@ -183,9 +183,12 @@ class _Look:
     def _audit(self, release: Release) -> _security.Finding:
         _audit.need_pip_audit()
         asked = self.carried[release.digest]
-        if self.advisories is None:
+        found = self.advisories
+        if isinstance(found, ReleaseError):
+            raise found
+        if found is None:
             return _security.Finding("audit", release.name, missing=_security.NO_DATABASE)
-        service, source = self.advisories
+        service, source = found
         return _security.audit(release, _audit.audit(asked, service), len(asked), source)
 
     @cached_property
@@ -201,17 +204,19 @@ class _Look:
         }
 
     @cached_property
-    def advisories(self) -> tuple[Any, Json] | None:
-        """Where advisories come from and what evidence says of it, None when nothing was given.
+    def advisories(self) -> tuple[Any, Json] | ReleaseError | None:
+        """Where advisories come from and what evidence says of it, read once; None when nothing was given.
 
-        Raises:
-            ReleaseError: ``advisories``, what was given cannot be used or is too old.
+        What was given and cannot be used, or is too old, is the error that says so.
         """
         if self.args["advisories"]:
             path = project_path(self.variables, self.args["advisories"])
-            database = _audit.load(path, {name for there in self.carried.values() for name in there})
             days = self.args["advisories_max_age_days"]
-            return _audit.service(database), _security.source_of(path, str(path), database, days, time.time())
+            try:
+                database = _audit.load(path, {name for there in self.carried.values() for name in there})
+                return _audit.service(database), _security.source_of(path, str(path), database, days, time.time())
+            except ReleaseError as error:
+                return error
         return (_audit.online(), {"name": "pypi.org", "title": "pypi.org"}) if self.args["audit_online"] else None
 
     @cached_property

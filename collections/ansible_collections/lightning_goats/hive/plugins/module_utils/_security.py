@@ -270,6 +270,7 @@ def runes(node: str, told: Mapping[str, Any], book: Book, rules: Book) -> Findin
     ]
     tried = sum(rune["tried"] for rune in told["runes"])
     names = ", ".join(rune["label"] for rune in told["runes"]) or "no role"
+    rest = f"{safe} of others are harmless" if told["foreign"] else "there is none of others"
     later = f"; {', '.join(planned)} would be made" if planned else ""
     return Finding(
         "runes",
@@ -279,7 +280,7 @@ def runes(node: str, told: Mapping[str, Any], book: Book, rules: Book) -> Findin
         checks,
         {"runes": len(shown), "tried": tried, "foreign": len(told["foreign"]), "foreign_safe": safe},
         {"node": {"name": node}, "runes": shown, "revoked": list(told["revoked"]), "foreign": list(told["foreign"])},
-        f"{names}: {tried} calls tried, each as it should be; {safe} runes of others are harmless{later}",
+        f"{names}: {tried} calls tried, each as it should be; {rest}{later}",
         command=f"{COMMAND} --limit {node}",
     )
 
