@@ -71,7 +71,9 @@ def refused(code: str, settings: Settings, *wanted: Wanted, versions: dict[str, 
     return str(caught.value)
 
 
-def test_a_release_is_three_files_and_an_sbom_verified_and_described_by_itself(settings: Settings, plugins: Path) -> None:
+def test_a_release_is_three_files_and_an_sbom_verified_and_described_by_itself(
+    settings: Settings, plugins: Path
+) -> None:
     outcome = build(settings, Wanted(plugins / "good", "hive-fixture"))
     (made,) = outcome.releases
     directory = Path(made["path"])
