@@ -98,6 +98,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         result: Json = super().run(tmp, task_vars)
         variables = task_vars or {}
         _, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        if args["goal"] != "stack":
+            # What goes away is kept stage by stage: nothing speaks for waiting with it.
+            args["commit"] = "stage"
         hosts = _plan_hosts.Hosts(variables)
         preview = bool(args["preview"]) or bool(self._task.check_mode)
         reports = _plan_hosts.project_path(variables, args["reports_dir"])

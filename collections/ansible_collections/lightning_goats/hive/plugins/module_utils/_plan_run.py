@@ -121,7 +121,7 @@ def handed_on(run: Run, held: Sequence[str], nothing: bool) -> Json:
         "held": list(held),
         "ends": ends,
         "commit": run.args["commit"],
-        "watched": [] if nothing else [{"node": node, "place": place} for node, place in run.state_dirs.items()],
+        "watched": [] if nothing else _watched(run),
         "probe_seconds": run.look_seconds,
         "parts": parts(run.args["soak_seconds"], run.look_seconds),
         "windows": {key: run.args[f"maintenance_{key}"] for key in ("windows", "timezone")},
@@ -213,6 +213,12 @@ def _controls(run: Run) -> list[str]:
     assert run.going is not None
     changed = set(run.going.records) | set(run.going.failed)
     return sorted(node for node in run.plan["nodes"] if node not in changed)
+
+
+def _watched(run: Run) -> list[Json]:
+    """The nodes on which to look for a brake: all of the fleet, but for those that are known not to answer."""
+    places = run.state_dirs.items()
+    return [{"node": node, "place": place} for node, place in places if node not in run.plan["left"]]
 
 
 def _hive(run: Run, nothing: bool) -> Json:

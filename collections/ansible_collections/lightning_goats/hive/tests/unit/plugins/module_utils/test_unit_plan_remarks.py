@@ -79,10 +79,10 @@ def test_an_approver_reads_how_long_stages_soak_and_how_many_may_fail() -> None:
         "failure_budget": 2,
         "commit": "fleet",
     }
-    assert _plan_remarks.terms(agreed) == [
+    assert remarks.terms(agreed) == [
         "the canary soaks for 3 d, 432 blocks, 20 forwards after it is confirmed; a later run goes on",
         "every further stage soaks for 6 h, 432 blocks after it is confirmed; a later run goes on",
         "2 nodes may fail, but not the canary (hive_failure_budget)",
         "nothing is kept before every stage is switched and healthy (hive_commit is fleet)",
     ]
-    assert _plan_remarks.terms({"soaks": {"canary": {**soak, "minutes": 0}}}) == _plan_remarks.terms({}) == []
+    assert remarks.terms({"soaks": {"canary": {**soak, "minutes": 0}}}) == remarks.terms({}) == []
