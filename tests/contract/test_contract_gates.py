@@ -8,11 +8,17 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.lightning_goats.hive.plugins.action import hive_drill
 from ansible_collections.lightning_goats.hive.plugins.module_utils import (
+    _exercise,
     _gates,
     _gates_checks,
     _incidents,
+    _matrix,
     _registers,
+    _security,
+    _suites,
+    _surface,
 )
 from contract.repository import ROOT, load
 
@@ -26,6 +32,18 @@ def test_the_gates_ask_about_the_plan_that_runs() -> None:
     asked: dict[str, Any] = load(TASKS / "gates.yml")[0]["lightning_goats.hive.hive_gates"]["plan"]
     runs: dict[str, Any] = load(TASKS / "main.yml")[0]["lightning_goats.hive.hive_plan"]
     assert asked == {name: value for name, value in runs.items() if name != "preview"}
+
+
+def test_what_the_makers_make_is_what_the_checks_ask_for() -> None:
+    assert {name: frozenset(modes) for name, modes in _matrix.SUPPORTED.items()} | {
+        _matrix.REFUSED: frozenset((_matrix.ARCHON,))
+    } == dict(_gates_checks.COMBINATIONS)
+    assert (_matrix.KIND, _matrix.MIXED, _matrix.MONOLITH) == ("matrix", "mixed", "monolith")
+    assert (_suites.KIND, hive_drill.KIND) == ("suite", "drill")
+    assert {*_gates_checks.EXERCISES, "adoption", "carry-back"} <= set(_exercise.KINDS)
+    assert _security.tools(None, _surface.Book({}, {}), []).name == "mcp-tools"
+    for kind in ("surface", "runes", "audit", "sbom"):
+        assert callable(getattr(_security, kind))
 
 
 def test_the_page_names_every_check_and_its_fixture() -> None:

@@ -153,6 +153,11 @@ advice:
   type: list
   elements: str
   returned: always
+advice:
+  description: What to do about each block, without the table.
+  type: list
+  elements: str
+  returned: always
 path:
   description: The signed decision; empty when it was not written.
   type: str
