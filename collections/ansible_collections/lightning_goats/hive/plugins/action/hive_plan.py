@@ -142,17 +142,21 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         plan, going = _planned(sealed, observed, _plan_run.manifests(shelf), policy, refusals)
         for wave in plan["waves"] if args["goal"] == "previous" else []:
             wave["name"] = "all at once"
+        damaged: list[tuple[str, str]] = []
         if not plan["refused"]:
             digests = [digest for step in plan["nodes"].values() for digest in step["stage"]]
-            plan = self._refuse(plan, _plan_shelf.check_artifacts(shelf, digests))
+            damaged = _plan_shelf.check_artifacts(shelf, digests)
         rollout = (going.rollout if going else adopted) or (
             f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{plan['digest'][:8]}"
         )
         places = {node: str(hosts.get(node, "hive_state_dir") or _plan_run.STATE_DIR) for node in fleet}
-        looks = min(float(hosts.get(node, "hive_probe_interval_seconds") or _plan_run.PROBE_SECONDS) for node in fleet)
+        intervals = [hosts.get(node, "hive_probe_interval_seconds") or _plan_run.PROBE_SECONDS for node in fleet]
+        looks = min(map(float, intervals))
         run = _plan_run.Run(plan, rollout, going, sealed, args, shelf, observed, places, looks)
-        judged = bool(run.judged)
-        if not preview:
+        # What forbids further stages keeps nobody from judging one that soaks.
+        forbid = self._hold if run.judged else self._refuse
+        plan = forbid(plan, damaged)
+        if not preview and not damaged:
             held = [
                 *_stopped(args, observed, run.stages),
                 *(_approval(args, plan, spent, variables) if run.stages else []),
@@ -162,8 +166,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             # A run that could not say how it went must not begin.
             trouble = _report_files.trouble(reports) if plan["changes"] else ""
             plan = self._refuse(plan, [("reports-dir", trouble)] if trouble else [])
-            plan = self._hold(plan, held) if judged else self._refuse(plan, held)
-            run = replace(run, plan=plan)
+            plan = forbid(plan, held)
+        run = replace(run, plan=plan)
         waiting = [refusal["message"] for refusal in plan.get("held") or []]
         result.update(
             changed=False,

@@ -150,7 +150,9 @@ def carry_on(
     if result["digest"] != going.plan:
         raise AnotherPlanError("the soaks, the failure budget or hive_commit were changed since it was approved")
     if SOAKING in states.values():
-        hard = [refusal for refusal in result["refused"] if states.get(refusal["node"]) == SOAKING]
+        # What concerns the run as a whole forbids judging too: another that is under way, settings that make no sense.
+        lost = [node for node, state in states.items() if state == SOAKING and node not in part.nodes]
+        hard = [one for one in result["refused"] if one["node"] in lost or one["node"] not in states]
         result["held"] = [refusal for refusal in result["refused"] if refusal not in hard]
         result["refused"] = hard
     result["remarks"] = _remarks(result, policy)
@@ -203,7 +205,7 @@ class _Part:
         later = []
         for node in sorted(set(self.desired) - set(self.going.members)):
             seen = self.observed.get(node)
-            if seen is None or not guards.reachable(seen) or _plan.spoiled(node, self.given):
+            if seen is None or not guards.reachable(seen) or any(refusal.node == node for refusal in self.given):
                 later.append(node)
                 continue
             step = _plan.node_plan(seen, self.desired[node], self.manifests, self.policy)
@@ -231,6 +233,9 @@ class _Part:
     def _switched(self, node: str, seen: Json, record: Json) -> None:
         """A node that this rollout has switched: it is not planned again, its judge decides."""
         after = self.desired[node]
+        if any(refusal.node == node for refusal in self.given):
+            # Its own release cannot be had any more, but what it runs still has to be judged.
+            after = record["target"]
         if not same_stack(record["target"], after):
             raise AnotherPlanError(f"hive_stack of {node}, which it has already changed, was changed since")
         if record["state"] == SOAKED:
@@ -243,7 +248,7 @@ class _Part:
         self._state(node, seen, str(record["state"]), step)
 
     def _to_do(self, node: str, seen: Json) -> None:
-        if _plan.spoiled(node, self.given):
+        if any(refusal.node == node for refusal in self.given):
             raise AnotherPlanError(f"hive_stack of {node} was changed since")
         step, found = _plan.node_step(node, seen, self.desired[node], self.manifests, self.policy)
         if step["action"] not in ("resume", "revert", "none"):

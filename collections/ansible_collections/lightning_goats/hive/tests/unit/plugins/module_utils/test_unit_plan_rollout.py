@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan, _plan_rollout
 from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_rollout import AnotherPlanError
+from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_stack import Refusal
 from ansible_collections.lightning_goats.hive.tests.unit.plugins.module_utils.plan_shapes import (
     COMMS,
     Json,
@@ -203,6 +204,22 @@ def test_what_forbids_the_next_stage_keeps_nobody_from_judging_this_one() -> Non
 
     rollout.switch("alpha", state="soaked")
     assert [refusal["code"] for refusal in rollout.again()["refused"]] == ["syncing"]
+
+
+def test_a_release_that_is_gone_keeps_nobody_from_judging_what_runs() -> None:
+    rollout = Rollout().switch("alpha")
+    rollout.desired["alpha"] = []
+    gone = [Refusal("alpha", "unknown-release", "it is gone")]
+    plan = _plan_rollout.carry_on(rollout.going, rollout.desired, rollout.seen, KNOWN, rollout.policy, gone)
+    assert ([held["code"] for held in plan["held"]], plan["refused"]) == (["unknown-release"], [])
+    assert rollout.judged(plan) == [("canary", ["alpha"], [])]
+
+
+def test_another_run_that_is_under_way_does() -> None:
+    rollout = Rollout().switch("alpha")
+    busy = [Refusal("", "already-running", "wait for it")]
+    plan = _plan_rollout.carry_on(rollout.going, rollout.desired, rollout.seen, KNOWN, rollout.policy, busy)
+    assert [refusal["code"] for refusal in plan["refused"]] == ["already-running"]
 
 
 class TestUnreachable:
