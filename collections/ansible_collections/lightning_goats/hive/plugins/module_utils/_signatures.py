@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import ReleaseError
@@ -132,7 +133,7 @@ def _key(blob: bytes) -> Key:
 
 
 def keys_of(allowed_signers: Path, principal: str) -> frozenset[str]:
-    """The fingerprints of all keys that ``allowed_signers`` lists for ``principal`` by name.
+    """The fingerprints of all keys that ``allowed_signers`` lists for ``principal``, by name or by pattern.
 
     Raises ReleaseError ``signers``.
     """
@@ -148,7 +149,9 @@ def keys_of(allowed_signers: Path, principal: str) -> frozenset[str]:
 def _listed_key(line: str, principal: str) -> str:
     """The fingerprint of the key that a line lists for ``principal``; "" for another's, and where there is none."""
     words = line.split()
-    if not words or words[0].startswith("#") or principal not in words[0].strip('"').split(","):
+    if not words or words[0].startswith("#"):
+        return ""
+    if not any(fnmatchcase(principal, pattern) for pattern in words[0].strip('"').split(",")):
         return ""
     place = next((number for number, word in enumerate(words) if KEY_TYPE.match(word)), len(words))
     try:

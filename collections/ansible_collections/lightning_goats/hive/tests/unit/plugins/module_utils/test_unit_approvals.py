@@ -103,6 +103,14 @@ def test_who_runs_does_not_approve_under_another_name(world: World) -> None:
     assert "is by runner@test, who runs this rollout" in look(world).notes[0]
 
 
+def test_a_key_that_may_sign_as_anybody_is_that_of_who_runs_too(world: World) -> None:
+    world.listed("approvers", {"*@test": "alice"}, "approval")
+    world.approve("alice")
+    assert "is by runner@test, who runs this rollout" in look(world).notes[0]
+    world.listed("approvers", {"alice@*,bob@*": "alice"}, "approval")
+    assert len(look(world).valid) == 1
+
+
 def test_the_key_that_signed_the_evidence_does_not_approve(world: World) -> None:
     world.list_approvers("alice", evidence="evidence")
     world.approve("evidence")
