@@ -176,7 +176,10 @@ def _judge_soak(node: str, result: Mapping[str, Any], seconds: float) -> list[Li
     for stage in result.get("stages") or []:
         soak = _report_soak.shaped(stage["name"], stage["number"], stage["nodes"], stage)
         mood = {_report_soak.SOAKED: GOOD, _report_soak.SOAKING: CHANGED}.get(soak["state"], BAD)
-        lines += [Line("", text, mood) for text in _report_soak.lines([soak])]
+        told = _report_soak.lines([soak])
+        # The judge's own sentence has the reasons, and says what to do.
+        said = [str(stage["msg"])] if soak["state"] in _report_soak.ENDED and stage.get("msg") else []
+        lines += [Line("", text, mood) for text in (told[:1] + said if said else told)]
     return lines
 
 

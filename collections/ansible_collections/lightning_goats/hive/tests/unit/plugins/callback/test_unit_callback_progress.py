@@ -206,7 +206,10 @@ def test_a_soak_has_its_bar_and_is_not_told_again_by_the_task_that_stops(callbac
     progress_ = {"minutes": [720, 4320], "forwards": [0, 20]}
     callback.v2_runner_on_ok(event("hive_judge_soak", {"stages": [{**stage, "progress": progress_}]}))
     callback.v2_runner_on_failed(event("ansible.builtin.fail", {"msg": "canary: nothing to tell.", "failed": True}))
-    assert screen.lines == ["  canary: paused  [--------------------]  12 h of 3 d, 0 of 20 forwards"]
+    assert screen.lines == [
+        "  canary: paused  [--------------------]  12 h of 3 d, 0 of 20 forwards",
+        "  canary: nothing to tell.",
+    ]
 
 
 FINDINGS = [
