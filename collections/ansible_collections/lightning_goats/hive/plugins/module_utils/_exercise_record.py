@@ -146,7 +146,8 @@ def _soak(facts: _report.Facts, report: Json, soak: Json, evidence: list[str]) -
     """A stage that was confirmed in an earlier run and did not soak well."""
     reasons = [one for one in soak["reasons"] if one["verdict"] == "failing"]
     # A node that went back by itself has only words for why.
-    words = " ".join(str(one["detail"]) for one in reasons if one["check"] == "self-reverted")
+    undone = {str(one["node"]): str(one["detail"]) for one in reasons if one["check"] == "self-reverted"}
+    words = " ".join(undone.values())
     alone = {
         one for one, word in (("lightningd", "lightningd died"), ("channels", "channels were lost")) if word in words
     }
@@ -154,7 +155,12 @@ def _soak(facts: _report.Facts, report: Json, soak: Json, evidence: list[str]) -
         rollout=facts.rollout,
         stage=soak["stage"],
         at=facts.now,
-        results={node: report["nodes"][node]["result"] for node in soak["nodes"] if node in report["nodes"]},
+        # In this run nothing was done to it any more, and nobody judged it.
+        results={
+            node: "reverted" if node in undone else report["nodes"][node]["result"]
+            for node in (*soak["nodes"], *sorted(undone))
+            if node in report["nodes"]
+        },
         reasons=_report.said(soak),
         checks=frozenset({*(str(one["check"]) for one in reasons), *alone}),
         evidence=[*evidence, f"{report['rollout']}.json"],

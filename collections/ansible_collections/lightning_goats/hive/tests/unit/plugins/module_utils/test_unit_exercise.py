@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from ansible_collections.lightning_goats.hive.plugins.module_utils import (
-    _evidence,
     _exercise,
     _exercise_record,
     _incidents,
     _plan,
+    _release_keys,
     _report,
     _report_soak,
 )
@@ -166,6 +166,11 @@ def test_a_stage_that_did_not_soak_well_takes_its_upgrade_back_too() -> None:
     soak = _report_soak.shaped("canary", 0, ["alpha"], {"state": "failed", "reasons": [by_itself]})
     run = replace(run, soaks=[soak])
     assert [_incidents.severity(one) for one in _exercise_record.failures(run, _report.build(run), [])] == [2]
+    # The next run finds it where it was before: it takes nothing back, and there is nobody to judge.
+    soak = _report_soak.shaped("canary", 0, [], {"state": "failed", "reasons": [by_itself]})
+    found = replace(run, soaks=[soak], backs={}, switches={}, verdicts={})
+    (failure,) = _exercise_record.failures(found, _report.build(found), [])
+    assert (dict(failure.results), _incidents.severity(failure)) == ({"alpha": "reverted"}, 2)
     assert exercises(replace(run, backs={"alpha": {"failed": True, "msg": "stuck"}})) == [
         ("rollback", "docker", False),
         ("upgrade", "docker", False),
@@ -264,7 +269,7 @@ def test_a_cut_in_the_middle_leaves_no_half_evidence(
     def cut(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_evidence.keys, "sign", cut)
+    monkeypatch.setattr(_release_keys, "sign", cut)
     done = record(good(), places)
     assert "No space left on device" in done.troubles[0]
     assert list(places.evidence.iterdir()) == []
