@@ -90,10 +90,12 @@ def _weight(held: Json) -> tuple[float, float, str]:
 def _case(node: str, subject: Any, controls: Mapping[str, Columns], policy: Json) -> Case:
     columns = Columns(subject.series, float(policy["interval_seconds"]))
     last = float(columns.all_time[-1]) if len(columns.all_time) else subject.since
+    switched, tried = switched_at(columns, subject.since, subject.expected)
     return Case(
         name=node,
         since=subject.since,
-        switched=switched_at(columns, subject.since, subject.expected),
+        switched=switched,
+        tried=tried,
         columns=columns,
         expected=sorted(subject.expected, key=lambda item: str(item["name"])),
         restarts_allowed=subject.restarts_allowed,

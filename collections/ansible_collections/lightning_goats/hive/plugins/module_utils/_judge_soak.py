@@ -189,7 +189,7 @@ def _remaining(seen: Mapping[str, Seen], progress: Json, policy: Json, over: flo
     if forwards < all_forwards:
         needed.append((all_forwards - forwards) * elapsed / forwards if forwards else left)
     # When nothing is missing but a good moment to say so, the next samples will tell.
-    soonest = 2.0 * float(policy["interval_seconds"])
+    soonest = 3.0 * float(policy["interval_seconds"])
     return max(1, round(min(max(*needed, soonest), max(left, soonest))))
 
 

@@ -148,6 +148,7 @@ class Case(NamedTuple):
         name: of the node.
         since: moment of the confirmation.
         switched: moment of the switch; what lies between is neither before nor after.
+        tried: samples of an earlier try of the same stack, which are no past to compare with.
         columns: what was seen of it.
         expected: items of its stack that must run.
         restarts_allowed: how often lightningd may have restarted.
@@ -159,6 +160,7 @@ class Case(NamedTuple):
     name: str
     since: float
     switched: float
+    tried: Mask
     columns: Columns
     expected: Sequence[Json]
     restarts_allowed: int
@@ -168,22 +170,28 @@ class Case(NamedTuple):
 
     def before(self, columns: Columns) -> Mask:
         """The samples of a node, this or a control, from before the switch; of seven days at most."""
-        return (columns.time >= self.since - HISTORY_SECONDS) & (columns.time < self.switched)
+        earlier = (columns.time >= self.since - HISTORY_SECONDS) & (columns.time < self.switched)
+        return earlier & ~self.tried if columns is self.columns else earlier
 
     def after(self, columns: Columns, seconds: float = float("inf")) -> Mask:
         """The samples from the confirmation on."""
         return (columns.time >= self.since) & (columns.time < self.since + seconds)
 
 
-def switched_at(columns: Columns, since: float, expected: Sequence[Json]) -> float:
-    """When a node was switched: from the confirmation back to the last sample in which it did not run its stack yet."""
+def switched_at(columns: Columns, since: float, expected: Sequence[Json]) -> tuple[float, Mask]:
+    """When a node was switched, and in which samples it ran its stack already.
+
+    The switch is found from the confirmation back to the last sample in which the node did not run its stack yet. Where
+    there is none, nothing was changed, and all that was before is its past.
+    """
     items = [item for item in expected if item.get("enabled", True)]
-    near = (columns.time >= since - SWITCH_SECONDS) & (columns.time < since)
-    if not items or not near.any():
-        return since
-    together = np.logical_and.reduce([columns.runs(item) for item in items])
-    other = columns.time[near & ~together]
-    return float(other[-1]) + 0.5 * columns.interval if len(other) else since
+    together = np.logical_and.reduce(
+        [columns.runs(item) for item in items] or [np.zeros(len(columns.time), dtype=bool)]
+    )
+    other = columns.time[(columns.time >= since - SWITCH_SECONDS) & (columns.time < since) & ~together]
+    if not items or not len(other):
+        return since, np.zeros(len(columns.time), dtype=np.bool_)
+    return float(other[-1]) + 0.5 * columns.interval, together
 
 
 def looks(policy: Json) -> list[Look]:

@@ -226,6 +226,19 @@ def test_plots_are_small_and_know_what_was_before() -> None:
     assert judged({"alpha": subject(before=0)})["plots"]["alpha"]["rpc_ms"]["before_band"] is None
 
 
+def test_an_earlier_try_of_the_same_release_is_no_past() -> None:
+    held = subject(broken_per_hour=12.0)
+    assert judged({"alpha": held})["verdict"] == "failing"
+    plugin = held.series["plugins"]["cl-hive"]
+    for number in range(60, 200):
+        # It ran before, as badly, and was taken back.
+        plugin["digest"][number] = plugin["digest"][-1]
+        held.series["errors"][number] = held.series["broken"][number] = 1
+    assert judged({"alpha": held})["verdict"] == "failing"
+    plugin["digest"][60:200] = plugin["digest"][:140]
+    assert judged({"alpha": held})["reasons"][0]["check"] != "errors"
+
+
 def test_asking_more_often_changes_nothing_between_two_looks() -> None:
     long = subject(after=80, broken_per_hour=30.0)
     shown = [judged({"alpha": long}, minutes=now) for now in (70.0, 75.0)]
