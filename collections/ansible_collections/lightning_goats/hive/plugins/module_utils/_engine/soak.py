@@ -16,7 +16,8 @@ SOAKING, SOAKED, SELF_REVERTED = "soaking", "soaked", "self-reverted"
 SELF_REVERT = "self-revert"
 # Tries that were begun and did not get there, because they were killed or undone; more would be a loop.
 TRIES = 3
-SHOWN_PLANS = 20
+# A plan that was given up and is not shown would be planned again, and refused by the node.
+SHOWN_PLANS = 1000
 
 Entry = dict[str, Any]
 Soak = dict[str, Any]
