@@ -15,9 +15,9 @@ SINCE = 1_790_000_000.0
 
 def main() -> None:
     given = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    begun = time.perf_counter()
+    begun = time.process_time()
     series = {node: _series.unpack(packed) for node, packed in given["series"].items()}
-    unpacked = time.perf_counter()
+    unpacked = time.process_time()
     subjects = {
         node: _judge_soak.SoakSubject(SINCE, 800_000, series.pop(node), given["expected"], 0) for node in given["stage"]
     }
@@ -30,10 +30,9 @@ def main() -> None:
     }
     policy |= {"now": SINCE + 4320 * 60.0, "accepted": False}
     answer = _judge_soak.judge_soak(subjects, series, policy)
-    seconds = time.perf_counter() - begun
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    said = {"seconds": seconds, "unpacking": round(unpacked - begun, 3), "kilobytes": usage.ru_maxrss}
-    print(json.dumps({**said, "cpu": usage.ru_utime, "verdict": answer["verdict"], "reasons": answer["reasons"][:3]}))
+    # From the very start, the interpreter and its libraries included.
+    said = {"cpu": time.process_time(), "unpacking": round(unpacked - begun, 3), "verdict": answer["verdict"]}
+    print(json.dumps({**said, "kilobytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
 
 
 if __name__ == "__main__":
