@@ -41,7 +41,7 @@ class Stand(DrillRig):
     def entry(self, name: str) -> Path:
         return _slots.find_slot(self.node, name, self.releases[name].digest).entry
 
-    def run(self, name: str, **changes: Any) -> tuple[list[str], list[str]]:
+    def look(self, name: str, **changes: Any) -> tuple[list[str], list[str]]:
         """Run one combination: the checks that failed, and those that were never seen."""
         (found,) = [one for one in _matrix.combinations(self.releases) if one.name == name]
         bench = replace(self.bench, patience=changes.pop("patience", self.bench.patience))
@@ -69,19 +69,19 @@ def good(stand: Stand) -> Stand:
 
 
 def test_what_holds_is_seen_whole(good: Stand) -> None:
-    assert good.run("full") == ([], [])
-    assert good.run("refuse-archon") == ([], [])
+    assert good.look("full") == ([], [])
+    assert good.look("refuse-archon") == ([], [])
 
 
 def test_a_plugin_that_does_not_find_its_sibling_in_time_is_red(good: Stand) -> None:
-    failed, missing = good.run("hive", modes={HIVE: "with-comms"}, patience=0.5)
+    failed, missing = good.look("hive", modes={HIVE: "with-comms"}, patience=0.5)
     assert failed == [f"{HIVE} mode"]
     assert missing == [f"{HIVE} mode"]
 
 
 def test_one_that_does_not_start_is_red_and_so_is_all_that_was_not_seen(good: Stand) -> None:
     good.entry(HIVE).write_text("#!/bin/sh\nexit 1\n")
-    failed, missing = good.run("hive")
+    failed, missing = good.look("hive")
     assert failed == [f"{HIVE} starts"]
     assert {f"{HIVE} {name}" for name in _matrix.OF_PLUGIN} <= set(missing)
     assert "rpc surface" in missing
@@ -91,27 +91,27 @@ def test_one_that_does_not_start_is_red_and_so_is_all_that_was_not_seen(good: St
 def test_methods_other_than_the_promised_ones_are_red(good: Stand, more: bool) -> None:
     methods = good.releases[HIVE].manifest["rpc_methods"]
     good.promise(HIVE, rpc_methods=[*methods, "hive-nothing"] if more else methods[:-1])
-    assert good.run("hive") == (["rpc surface"], ["rpc surface"])
+    assert good.look("hive") == (["rpc surface"], ["rpc surface"])
 
 
 def test_an_archon_that_runs_alone_is_red(good: Stand) -> None:
     good.entry(ARCHON).write_text(good.entry(HIVE).read_text())
     good.promise(ARCHON, options=[])
-    failed, missing = good.run("refuse-archon")
+    failed, missing = good.look("refuse-archon")
     assert failed == missing == ["disables itself", "lightningd goes on"]
 
 
 def test_a_plan_that_would_take_archon_alone_is_red(good: Stand) -> None:
     release = good.releases[ARCHON]
     careless = {**release.manifest, "requires": {**release.manifest["requires"], "plugins": []}}
-    failed, missing = good.run("refuse-archon", releases=[replace(release, manifest=careless)])
+    failed, missing = good.look("refuse-archon", releases=[replace(release, manifest=careless)])
     assert failed == missing == ["refused by the plan"]
 
 
 def test_a_scratch_lightningd_that_does_not_come_up_is_red(good: Stand, tmp_path: Path) -> None:
     good.bench, kept = replace(good.bench, program=tmp_path), good.bench
     try:
-        failed, missing = good.run("comms")
+        failed, missing = good.look("comms")
     finally:
         good.bench = kept
     assert failed == ["scratch node"]
