@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from flows.flow_fleet import PLUGIN, Fleet, Shelf
+from flows.flow_fleet import PLUGIN, Fleet, Shelf, descendants
 from waiting import wait_until
 
 
@@ -125,9 +126,12 @@ def test_a_node_killed_while_it_is_watched_is_no_success(single: Fleet) -> None:
 
 def test_dead_after_it_was_confirmed_status_says_so_and_the_way_back_asks_no_canary(single: Fleet) -> None:
     """The soak was too short for what this release does; the rollback is not judged, and does not wait."""
-    mortal = [{"name": PLUGIN, "version": "0.6.0", "options": {f"{PLUGIN}-life": 6}}]
+    mortal = [{"name": PLUGIN, "version": "0.6.0", "options": {f"{PLUGIN}-life": 600}}]
     pid = single.pid("alpha")
     single.good("rollout", hive_stack=mortal)
+    # Its own clock would run on a busy machine while the soak is still to come.
+    (plugin,) = (found for found in descendants(pid) if PLUGIN in Path(f"/proc/{found}/cmdline").read_text())
+    os.kill(plugin, signal.SIGKILL)
     wait_until(lambda: single.version("alpha") == "", 60, "the plugin has died")
     assert "hive-fixture should run and does not" in single.run("status").text
     single.fault("alpha", "log-broken", message="what a judge would not let pass")
