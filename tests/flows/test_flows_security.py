@@ -66,9 +66,10 @@ def may(fleet: Fleet, rune: str, method: str, *params: str) -> bool:
 
 
 def test_a_dry_run_makes_nothing_and_a_run_makes_all_of_it(fleet: Fleet) -> None:
-    before = sorted(fleet.root.rglob("*.json"))
+    before = sorted((fleet.root / "evidence").iterdir())
     fleet.good("security", "--check")
-    assert sorted(fleet.root.rglob("*.json")) == before
+    assert sorted((fleet.root / "evidence").iterdir()) == before
+    assert not (fleet.root / "runes").exists()
     assert fleet.cli("alpha", "showrunes")["runes"] == []
 
     outcome = fleet.good("security")
@@ -170,8 +171,8 @@ def test_what_does_not_hold_is_named_and_has_evidence(fleet: Fleet, tmp_path: Pa
 
 def test_what_cannot_be_looked_at_gets_no_evidence(fleet: Fleet) -> None:
     there = sorted((fleet.root / "evidence").glob("*.json"))
-    nothing = {"hive_mcp_server": "", "hive_advisories": ""}
-    outcome = fleet.good("security", hive_security_checks=["mcp", "audit"], **nothing)
-    assert "hive_advisories" in outcome.sentence("audit-hive-fixture")
-    assert "hive_mcp_server" in outcome.sentence("mcp-tools")
+    nothing = {"hive_mcp_server": str(fleet.root / "nowhere.py"), "hive_advisories": ""}
+    outcome = fleet.bad("security", hive_security_checks=["mcp", "audit"], **nothing)
+    assert "hive_advisories" in outcome.sentence("audit-hive-fixture"), "one that cannot be read hides no other"
+    assert "correct hive_mcp_server" in outcome.sentence("mcp-tools")
     assert sorted((fleet.root / "evidence").glob("*.json")) == there
