@@ -16,6 +16,9 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils import _evide
 from flows.flow_fleet import PLUGIN, Fleet, Outcome, Shelf
 from gates_world import World
 
+# Seven playbooks one after the other; nobody else may decide how fast this machine is.
+pytestmark = pytest.mark.timeout(900)
+
 WAIVED = "the fixture is no plugin of the matrix"
 
 
