@@ -62,17 +62,18 @@ def test_a_rehearsal_leaves_the_evidence_of_gate_b(fleet: Fleet, shelf: Shelf) -
 
     fleet.good("rehearse", hive_rehearse_from={PLUGIN: "0.1.0"}, hive_rehearse_to={PLUGIN: "0.1.1"})
     assert fleet.version("alpha") == "0.1.1"
-    (install,) = evidence(fleet, "install")
+    install, new_install = evidence(fleet, "install")
     (rollback,) = evidence(fleet, "rollback")
+    (uninstall,) = evidence(fleet, "uninstall")
     first, second = evidence(fleet, "upgrade")
     (drill,) = (fleet.root / "evidence").glob("drill-alpha-*.json")
-    for path in (install, rollback, first, second, drill):
+    for path in (install, rollback, first, second, drill, uninstall, new_install):
         assert statement(path)["predicate"]["result"] == "PASSED", path
         assert verified(fleet, path)
     assert incidents(fleet) == []
     old, new = {f"{PLUGIN}-{version}.pex": shelf.digest(version) for version in ("0.1.0", "0.1.1")}.items()
     assert subjects(install) == dict([old])
-    assert subjects(first) == subjects(second) == dict([new])
+    assert subjects(first) == subjects(second) == subjects(uninstall) == subjects(new_install) == dict([new])
     assert subjects(rollback) == dict([old, new])
     assert new in subjects(drill).items(), "the last set is of the wanted release"
 
@@ -107,6 +108,17 @@ def test_a_canary_that_fails_leaves_both_sides_of_it_and_an_incident(fleet: Flee
     assert set(incident.evidence) >= {failed.name, undone.name}
     assert incident.reasons
     assert outcome.sentence("Incident: ").endswith(f"{incident.id}.yml")
+
+
+def test_suites_and_matrix_are_red_where_there_is_nothing_to_test(fleet: Fleet, shelf: Shelf) -> None:
+    outcome = fleet.bad("suites", hive_suites_sources={PLUGIN: "tests/fixtures/plugins/good"})
+    assert f"{PLUGIN} 0.1.0 is not green: good: no tests ran" in outcome.text
+    (path,) = (fleet.root / "evidence").glob(f"suite-{PLUGIN}-*.json")
+    assert verified(fleet, path)
+    assert statement(path)["predicate"]["result"] == "FAILED"
+    assert subjects(path) == {f"{PLUGIN}-0.1.0.pex": shelf.digest("0.1.0")}
+    assert "NOT TESTED" in fleet.bad("suites").text
+    assert "no combination to try" in fleet.bad("matrix").text
 
 
 def test_where_nothing_can_be_written_the_run_reports_and_says_so(fleet: Fleet) -> None:
