@@ -16,6 +16,8 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._report impor
 from ansible_collections.lightning_goats.hive.plugins.module_utils._report_restore import restore_command, restore_text
 from ansible_collections.lightning_goats.hive.plugins.module_utils._report_status import backup_notes
 
+# What a node only writes down.
+NOTED = {"soaked": "has soaked", "abandoned": "its plan is given up"}
 GOOD, CHANGED, BAD, PLAIN = "good", "changed", "bad", "plain"
 # How a run may end, for the colour of its last lines.
 MOODS = {"success": GOOD, "unchanged": GOOD, "soaking": CHANGED, "paused": BAD, "running": PLAIN}
@@ -119,6 +121,8 @@ def _switch(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]:
     phase = str(result.get("phase") or "")
     if not result.get("changed"):
         return []
+    if phase in NOTED:
+        return [Line(node, NOTED[phase], GOOD if phase == "soaked" else CHANGED)]
     words = {"confirmed": "confirmed", "reverted": "back on"}.get(phase, "switched to")
     text = words if phase == "confirmed" else f"{words} {stack_words(_stack(result.get('after')))}"
     downtime: Json = result.get("downtime_ms") or {}
