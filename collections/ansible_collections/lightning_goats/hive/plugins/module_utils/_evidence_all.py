@@ -18,7 +18,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest imp
 from ansible_collections.lightning_goats.hive.plugins.module_utils._signatures import Verifier, signing_key
 
 # Of one kind and label only the newest are looked at: what is older than these decides nothing.
-NEWEST = 12
+NEWEST = 50
 # ssh-keygen is a process for each signature; more threads than this only wait for each other.
 THREADS = 8
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -245,10 +246,15 @@ def _reviewed(proofs: Proofs, file: str) -> None:
 def matrix(context: Context) -> Answer:
     """Each combination that these releases can form was executed, the refused one too."""
     proofs = Proofs(context, context.days.matrix)
-    digests = {release.name: release.digest for release in context.releases}
+    digests: dict[str, list[str]] = {}
+    for release in context.releases:
+        digests.setdefault(release.name, []).append(release.digest)
     for name, plugins in COMBINATIONS.items():
         if plugins <= set(digests):
-            proofs.need(f"matrix-{name}", FLEET, MATRIX, [digests[plugin] for plugin in sorted(plugins)])
+            sets = list(itertools.product(*(digests[plugin] for plugin in sorted(plugins))))
+            # Where nodes run two versions of a plugin, each was executed with some of the others.
+            for digest in sorted({digest for one in sets for digest in one}):
+                _executed(proofs, f"matrix-{name}", [one for one in sets if digest in one])
     known = frozenset.union(*COMBINATIONS.values())
     proofs.gaps += [
         Gap(name, f"no combination with {name} is in the matrix") for name in sorted(digests) if name not in known
@@ -257,6 +263,16 @@ def matrix(context: Context) -> Answer:
         proofs.gaps.append(Gap(FLEET, "there is no release to look at: hive_stack of the nodes is empty"))
     done = [one.name.removeprefix("matrix-") for one in proofs.used]
     return proofs.answer(f"executed: {', '.join(done)}")
+
+
+def _executed(proofs: Proofs, name: str, sets: Sequence[Sequence[str]]) -> None:
+    """Ask for a combination with one of several sets of artifacts."""
+    found = [proofs.first([name], one) for one in sets]
+    good = [one for one in found if isinstance(one, Evidence)]
+    if good:
+        proofs.use(good[0])
+    else:
+        proofs.gaps.append(Gap(FLEET, str(found[0]), MATRIX))
 
 
 def mixed(context: Context) -> Answer:
@@ -282,7 +298,7 @@ def monolith(context: Context) -> Answer:
             for one in found:
                 proofs.use(one)
         else:
-            proofs.gaps.append(Gap(release.name, f"{release.label}: {whole}, nor adoption and the way back", MATRIX))
+            proofs.gaps.append(Gap(release.name, f"{whole}, nor adoption and the way back", MATRIX))
     if not context.releases:
         proofs.gaps.append(Gap(FLEET, "there is no release to look at: hive_stack of the nodes is empty"))
     return proofs.answer("from the monolith and back")

@@ -88,7 +88,7 @@ def gather(places: Places, asked: Asked, github: GitHub, now: float) -> Context:
     }
     if asked.needed > 0 and asked.plan:
         calls["approvals"] = lambda: _approvals.look(places.evidence, asked.plan, asked.fleet, rules, now, seconds)
-    if github.token and github.repositories:
+    if github.token or github.repositories:
         calls["issues"] = lambda: open_issues(github.url, github.repositories, github.label, github.token, seconds)
     found = within(calls, seconds)
     return Context(

@@ -159,6 +159,20 @@ def test_a_plugin_that_the_matrix_does_not_know_blocks() -> None:
     assert "no combination with cl-revenue-ops" in found.detail
 
 
+def test_two_versions_of_a_plugin_in_one_fleet_are_each_executed() -> None:
+    """One node is pinned to an older release: it too was tried, with the others as they are."""
+    pinned = [*RELEASES, _gates.Release("cl-hive", "0.0.9", OTHER)]
+    found = gates_world.finding(context(releases=pinned), "D1")
+    assert "matrix-full is about other artifacts than these" in found.detail
+    there = dict(context().evidence.found)  # type: ignore[union-attr]
+    for name, plugins in _gates_checks.COMBINATIONS.items():
+        if "cl-hive" in plugins:
+            digests = {**{p: gates_world.DIGESTS[p] for p in plugins}, "cl-hive": OTHER}
+            older = gates_world.evidence(f"matrix-{name}", {"subjects": digests})
+            there[f"matrix-{name}"] = [*there[f"matrix-{name}"], older]
+    assert state("D1", context(releases=pinned, evidence=Collected(there))) == PASS
+
+
 def test_adoption_and_the_way_back_are_as_good_as_the_matrix() -> None:
     good = gates_world.good()
     every = good.pop("matrix-monolith")

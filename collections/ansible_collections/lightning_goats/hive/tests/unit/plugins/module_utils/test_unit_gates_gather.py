@@ -284,6 +284,22 @@ def test_a_place_where_no_token_is_sent(url: str, repositories: tuple[str, ...],
         _gates_github.open_issues(url, repositories, "label", TOKEN, 1)
 
 
+@pytest.mark.parametrize(
+    ("given", "lacks"),
+    [
+        (_gates_gather.GitHub(token=TOKEN), "hive_github_repositories is empty"),
+        (_gates_gather.GitHub(repositories=("o/r",)), "hive_github_token is empty"),
+    ],
+)
+def test_half_of_what_github_needs_blocks(world: World, given: _gates_gather.GitHub, lacks: str) -> None:
+    """Whoever names repositories means them to be looked at."""
+    asked = _gates_gather.Asked("main", gates_world.PLAN, gates_world.RELEASES, ["alpha"], ["process"])
+    found = _gates_gather.gather(world.places, asked, given, world.now).issues
+    assert isinstance(found, _gates.Trouble)
+    assert lacks in found.reason
+    assert TOKEN not in found.reason
+
+
 def test_settings_do_not_show_the_token() -> None:
     assert TOKEN not in repr(_gates_gather.GitHub(token=TOKEN))
 
