@@ -19,7 +19,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.steps
     Step,
 )
 from faults.rig import NAME, SECOND, Rig
-from faults.soaking import PLAN, events, looks, settings, soak, stage
+from faults.soaking import PLAN, events, looks, soak, stage
 from waiting import wait_until
 
 Stack = list[dict[str, Any]]
@@ -74,6 +74,11 @@ def assert_went_back(rig: Rig, old: Stack) -> None:
     length = len(rig.journal())
     assert looks(rig, 3) == [{}, {}, {}]
     assert len(rig.journal()) == length
+
+
+def assert_is_started(rig: Rig) -> None:
+    """One of the next looks starts the way back."""
+    assert any(look["undo"] == "started" for look in (looks(rig, 1)[0] for _ in range(3)))
 
 
 class TestMemory:
@@ -161,23 +166,25 @@ class TestByItself:
         assert rig.run("soaked", stage=stage())["code"] == "not-soaking"
         rig.assert_runs(old)
 
-    @pytest.mark.parametrize("step", [*FORWARD, *CONFIRM_STEPS], ids=lambda step: step.value)
-    def test_killed_at_a_step_it_is_finished_at_the_next_look(
-        self, shared_rig: Rig, stacks: tuple[Stack, Stack], unlaunched: list[dict[str, Any]], step: Step
+    def test_killed_at_every_step_one_after_the_other_it_is_finished(
+        self, shared_rig: Rig, stacks: tuple[Stack, Stack], unlaunched: list[dict[str, Any]]
     ) -> None:
+        """Each look finds what the last one has left, and each process gets one step further."""
         rig, (old, _) = shared_rig, stacks
         # Persisted by `setconfig`, so that the way back has something to clear.
         rig.call("setconfig", config=LIMIT, val=11)
         stop(rig)
-        looks(rig, 3)
-        after = "kill" if step in CONFIRM_STEPS else "kill-after"
-        code, _ = rig.crash(f"{step.value}:{after}", "", self_undo=settings(rig))
-        assert code == -9, "the failpoint was not reached"
-        found = looks(rig, 3)
-        assert "started" in [look["undo"] for look in found]
+        for step in [*FORWARD, *CONFIRM_STEPS]:
+            assert_is_started(rig)
+            action = "kill" if step in CONFIRM_STEPS else "kill-after"
+            code, outcome = rig.crash(f"{step.value}:{action}", "", self_undo=unlaunched[-1])
+            assert code == -9, f"the failpoint of {step.value} was not reached: {outcome}"
+        assert_is_started(rig)
         soak_undo.undo(rig.node, unlaunched[-1])
         rig.wait_closed(10)
         assert_went_back(rig, old)
+        begun = [entry for entry in events(rig, "begin") if entry["data"]["kind"] == "self-revert"]
+        assert begun[-1]["txn"] == events(rig, "confirmed")[-1]["txn"]
 
     @pytest.mark.parametrize("missing", [True, False])
     def test_with_a_broken_slot_to_go_back_to_it_changes_nothing_and_says_so(
