@@ -38,8 +38,8 @@ def open_issues(url: str, repositories: Sequence[str], label: str, token: str, s
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
         raise _wrong("hive_github_url does not begin with https://, so the token would travel in the open")
     if not token or not repositories:
-        lacks, has = ("hive_github_repositories", "token") if token else ("hive_github_token", "repositories")
-        raise _wrong(f"{lacks} is empty and there is hive_github_{has}: set both, or none to ask only the register")
+        lacks = "hive_github_repositories" if token else "hive_github_token"
+        raise _wrong(f"{lacks} is empty: set the token and the repositories, or neither to ask only the register")
     strange = [name for name in repositories if not REPOSITORY.fullmatch(name)]
     if strange:
         raise _wrong(f"hive_github_repositories has {strange[0]!r}, which is not owner/name")
