@@ -5,12 +5,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.lightning_goats.hive.plugins.module_utils import (
     _exercise_record,
+    _metrics,
+    _notify,
     _plan_hosts,
     _plan_marker,
     _report,
@@ -18,6 +21,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils import (
     _report_gather,
     _report_soak,
 )
+from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import ReleaseError
 
 Json = dict[str, Any]
 
@@ -38,6 +42,13 @@ ARGUMENTS: Json = {
             "registers_dir": {"type": "str", "default": "var/registers"},
         },
     },
+    "tell": {
+        "type": "dict",
+        "options": {
+            "metrics_dir": {"type": "str", "default": ""},
+            "webhooks": {"type": "list", "elements": "dict", "default": [], "no_log": True},
+        },
+    },
 }
 
 
@@ -53,6 +64,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         variables = task_vars or {}
         _, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
         hosts = _plan_hosts.Hosts(variables)
+        try:
+            # Before the first node is changed: a run that could not tell anybody must not find that out at its end.
+            receivers = _notify.hooks((args["tell"] or {}).get("webhooks") or [])
+        except ReleaseError as error:
+            raise AnsibleActionFail(str(error)) from error
         facts = _report_gather.gather(hosts, args)
         report = _report.build(facts)
         directory = _plan_hosts.project_path(variables, args["reports_dir"])
@@ -68,6 +84,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
                 _report.files(recorded.evidence),
                 _report.files(recorded.incidents),
             )
+        told_before = _report_files.ended_before(report, directory)
         try:
             result["paths"] = _report_files.write(report, directory)
         except OSError as error:
@@ -77,10 +94,26 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             told = [*_report.table(report), "", *_report_soak.lines(begun), result["msg"]]
             told.append(f"Report: {result['paths']['html']}")
             result["lines"] = [*told, *recorded.lines]
+            if not told_before:
+                sentence = _notify.message(report, result["msg"], result["paths"]["html"])
+                result["lines"] += _notify.send(receivers, sentence)
+            place = (args["tell"] or {}).get("metrics_dir")
+            if place:
+                result["lines"] += count(report, _plan_hosts.project_path(variables, place))
             # A run that is refused because another one is under way must not take that one's note away.
             if report["result"] != "refused":
                 _plan_marker.remove(_plan_marker.path_for(directory, args["fleet"]))
         return result
+
+
+def count(report: Json, directory: Path) -> list[str]:
+    """Write the run's metrics; a line when that was not possible, because a run does not fail for them."""
+    try:
+        before = _metrics.last_success(directory, str(report["fleet"]))
+        _metrics.rollout(report, before).write(directory, "rollout")
+    except OSError as error:
+        return [_metrics.sentence(error, directory)]
+    return []
 
 
 def record(

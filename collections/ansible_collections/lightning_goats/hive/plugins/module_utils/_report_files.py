@@ -50,3 +50,12 @@ def write(report: Json, directory: Path) -> dict[str, str]:
                 fresh.unlink(missing_ok=True)
         paths[kind] = str(directory / f"{report['rollout']}.{kind}")
     return paths
+
+
+def ended_before(report: Json, directory: Path) -> bool:
+    """Whether the files already say of this very run that it ended so: a failure is reported by more than one task."""
+    try:
+        found = json.loads((directory / f"{report['rollout']}.json").read_text(encoding="utf-8"))
+        return all(found[key] == report[key] for key in ("started_at", "result"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -64,6 +64,19 @@ options:
         description: Directory of the registers. Incidents lie in C(incidents) below it.
         type: str
         default: var/registers
+  tell:
+    description: Who else learns how a run ended.
+    type: dict
+    suboptions:
+      metrics_dir:
+        description: Directory on the controller for Prometheus textfiles. Empty writes none.
+        type: str
+        default: ""
+      webhooks:
+        description: Receivers, each with C(name), C(url), and if wanted C(secret) and C(results).
+        type: list
+        elements: dict
+        default: []
 attributes:
   check_mode:
     support: full
