@@ -141,7 +141,10 @@ def reasons(facts: Facts, result: str) -> list[str]:
     if result not in ("refused", "reverted", "failed", "braked", "paused"):
         return []
     told = [braked(node, text) for node, text in facts.brakes.items()] if result == "braked" else []
-    told += [*facts.held, *(text for soak in facts.soaks if soak["state"] in _report_soak.ENDED for text in said(soak))]
+    told += [
+        *facts.held,
+        *(text for soak in facts.soaks if soak["state"] in _report_soak.ENDED for text in grave(soak)),
+    ]
     told += [reason for verdict in facts.verdicts.values() for reason in said(verdict)]
     # A node that went back with its batch repeats the verdict; only what is new is told.
     known = " ".join(told)
@@ -153,6 +156,12 @@ def reasons(facts: Facts, result: str) -> list[str]:
 def said(verdict: Json) -> list[str]:
     """The reasons of a verdict as sentences with their node."""
     return [f"{r['node']}: {r['detail']}" if r["node"] else r["detail"] for r in verdict["reasons"]]
+
+
+def grave(soak: Json) -> list[str]:
+    """Those reasons of a soak that made its verdict what it is; all of them when none did."""
+    own = [reason for reason in soak["reasons"] if reason["verdict"] == soak["verdict"]]
+    return said({"reasons": own or soak["reasons"]})
 
 
 def stage_report(facts: Facts, wave: Json) -> Json:

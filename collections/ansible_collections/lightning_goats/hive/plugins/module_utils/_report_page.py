@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -152,12 +152,22 @@ def gauges(soak: Mapping[str, Any]) -> list[tuple[str, str, int]]:
 
 
 def drawn(soak: Mapping[str, Any]) -> dict[str, list[Json]]:
-    """The plots of each node."""
+    """The plots of each node, in the order of what they show."""
     found = {
-        node: [one for name, plot in plots.items() if (one := _report_plot.drawn(name, plot))]
+        node: [one for name in sorted(plots, key=_report_plot.place) if (one := _report_plot.drawn(name, plots[name]))]
         for node, plots in soak["plots"].items()
     }
     return {node: plots for node, plots in found.items() if plots}
+
+
+def moving(plots: Sequence[Json]) -> list[Json]:
+    """The plots in which something is to be seen."""
+    return [plot for plot in plots if not plot["still"]]
+
+
+def still(plots: Sequence[Json]) -> str:
+    """The others in words: ``ERROR lines 0, live channels 4``."""
+    return ", ".join(f"{plot['title']} {plot['level']}" for plot in plots if plot["still"])
 
 
 def controlled(found: Mapping[str, list[Json]]) -> bool:
@@ -190,7 +200,9 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "gates_count": _report_gates.count,
     "gauges": gauges,
     "moment": moment,
+    "moving": moving,
     "number": number,
+    "still": still,
     "suspects": suspects,
     "tone": tone,
 }

@@ -20,7 +20,8 @@ MARKS = 5
 # A hole this many times as long as the usual distance of two points is a hole, not a line.
 HOLE = 5
 MIB = 2**20
-# What each metric is called; counters stand as bars, because between two of them nothing was measured.
+# What each metric is called, in the order in which they stand. Counters stand as bars, because between two of them
+# nothing was measured.
 TITLES = {
     "rpc_ms": ("RPC latency", "ms"),
     "rss_bytes": ("memory", "MiB"),
@@ -30,7 +31,7 @@ TITLES = {
     "forwards_failed": ("forwards failed", "new"),
     "forwards_msat": ("volume forwarded", "sat"),
     "fees_msat": ("fees earned", "sat"),
-    "restarts": ("plugin restarts", "new"),
+    "restarts": ("restarts", "new"),
     "height": ("block height", ""),
     "blocks": ("blocks", ""),
     "channels_live": ("live channels", ""),
@@ -38,6 +39,11 @@ TITLES = {
     "peers": ("hive peers seen", ""),
 }
 COUNTERS = frozenset({"errors", "broken", "forwards", "forwards_failed", "forwards_msat", "fees_msat", "restarts"})
+# What is measured of lightningd and of each plugin says of which.
+OF_A_PROCESS = frozenset({"rpc_ms", "restarts"})
+NODE = "lightningd"
+# Where these do not move there is nothing to see.
+STILL = COUNTERS | {"channels_live", "htlcs", "peers"}
 SCALES = {"rss_bytes": MIB, "forwards_msat": 1000.0, "fees_msat": 1000.0}
 
 
@@ -63,7 +69,7 @@ def drawn(name: str, plot: Mapping[str, Any]) -> Json | None:
         plot: ``time`` and ``value`` of equal length, ``since`` (the confirm), ``before_band`` (what was usual before),
             and ``control``, the median of the nodes that did not change, where the judge had one.
     """
-    kind, subject = named(name)
+    kind, _ = named(name)
     times, values = _points(plot, "value", SCALES.get(kind, 1.0))
     _, control = _points(plot, "control", SCALES.get(kind, 1.0))
     known = [value for value in values if value is not None]
@@ -71,14 +77,16 @@ def drawn(name: str, plot: Mapping[str, Any]) -> Json | None:
         return None
     band = [value / SCALES.get(kind, 1.0) for value in plot.get("before_band") or []]
     since = float(plot.get("since") or times[0])
-    title, unit = TITLES.get(kind, (kind.replace("_", " "), ""))
+    title, unit = titled(name)
     across = Scale(min(times[0], since), max(times[-1], since), LEFT, RIGHT)
     low, high, marks = axis([*known, *band, *(value for value in control if value is not None)], kind in COUNTERS)
     up = Scale(low, high, BOTTOM, TOP)
     draw = _bars if kind in COUNTERS else _line
     return {
-        "title": f"{subject}: {title}" if subject else title,
+        "title": title,
         "unit": unit,
+        "still": kind in STILL and len({*known, *(value for value in control if value is not None)}) == 1,
+        "level": figure(known[-1]),
         "counter": kind in COUNTERS,
         "before": draw(times, values, across, up, until=since),
         "after": draw(times, values, across, up, since=since),
@@ -100,6 +108,20 @@ def named(name: str) -> tuple[str, str]:
         if found:
             return (one, other) if one in TITLES else (other, one)
     return name, ""
+
+
+def titled(name: str) -> tuple[str, str]:
+    """What a metric is called for people, and its unit."""
+    kind, subject = named(name)
+    title, unit = TITLES.get(kind, (kind.replace("_", " "), ""))
+    return f"{subject or NODE}: {title}" if kind in OF_A_PROCESS or subject else title, unit
+
+
+def place(name: str) -> tuple[int, str]:
+    """Where a metric stands among the others."""
+    kind, subject = named(name)
+    known = list(TITLES)
+    return known.index(kind) if kind in known else len(known), subject
 
 
 def _points(plot: Mapping[str, Any], key: str, scale: float) -> tuple[list[float], list[float | None]]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from ansible_collections.lightning_goats.hive.plugins.module_utils import (
     _report_control,
+    _report_page,
     _report_plot,
     _report_timeline,
 )
@@ -32,7 +33,7 @@ def test_before_and_after_meet_at_the_confirm() -> None:
     assert before[-1][0] == drawn["since"]
     assert all(y < before[0][1] for _, y in after[1:])
     assert all(_report_plot.LEFT <= x <= _report_plot.RIGHT for x, _ in before + after)
-    assert (drawn["title"], drawn["unit"]) == ("RPC latency", "ms")
+    assert (drawn["title"], drawn["unit"]) == ("lightningd: RPC latency", "ms")
     assert drawn["words"] == "median 11 ms before, 31 ms since; 10 points over 9 min"
 
 
@@ -58,7 +59,7 @@ def test_counters_stand_as_bars_and_zero_is_none() -> None:
     drawn = _report_plot.drawn("cl-hive.restarts", plot([0.0, 1, 0, 0, 0, 0, 2, 0]))
     assert drawn is not None
     assert (drawn["before"].count("V"), drawn["after"].count("V")) == (1, 1)
-    assert drawn["title"] == "cl-hive: plugin restarts"
+    assert drawn["title"] == "cl-hive: restarts"
     assert drawn["words"].startswith("sum 1 new before, 2 new since")
 
 
@@ -66,6 +67,16 @@ def test_memory_is_told_in_the_unit_people_use() -> None:
     drawn = _report_plot.drawn("cl-hive rss_bytes", plot([64.0 * 2**20] * 4, before_band=[60 * 2**20, 70 * 2**20]))
     assert drawn is not None
     assert drawn["words"].startswith("median 64 MiB before")
+
+
+def test_what_does_not_move_is_told_and_not_drawn() -> None:
+    soak = {"plots": {"alpha": {name: plot([0.0] * 4) for name in ("htlcs", "errors", "rpc_ms")}}}
+    (plots,) = _report_page.drawn(soak).values()
+    assert [one["title"] for one in _report_page.moving(plots)] == ["lightningd: RPC latency"]
+    assert _report_page.still(plots) == "ERROR lines 0, payments in flight 0"
+    busy = _report_plot.drawn("errors", plot([0.0] * 4, control=[0.0, 0, 0, 2]))
+    assert busy is not None
+    assert not busy["still"]
 
 
 @pytest.mark.parametrize(
