@@ -20,7 +20,7 @@ FORGET = 64
 AT_ONCE = 500
 
 Sample = dict[str, Any]
-OLD = "DELETE FROM samples WHERE seq IN (SELECT seq FROM samples WHERE time < ? ORDER BY seq LIMIT ?)"
+OLD = "DELETE FROM samples WHERE seq IN (SELECT seq FROM samples WHERE time < ? ORDER BY time LIMIT ?)"
 
 
 class Ring:

@@ -90,6 +90,13 @@ class TestRing:
         assert last_sample(ring.path) == sample(1101)
         assert count_samples(ring.path) > 30
 
+    def test_what_a_sample_costs_does_not_grow_with_those_that_are_kept(self, ring: Ring) -> None:
+        ring.add(sample(1000))
+        with sqlite3.connect(ring.path) as database:
+            plan = database.execute(f"EXPLAIN QUERY PLAN {probe_ring.OLD}", (900, FORGET)).fetchall()
+        database.close()
+        assert any("samples_by_time (time<?)" in row[3] for row in plan), plan
+
     def test_what_the_next_look_has_to_know_outlives_every_sample(self, ring: Ring) -> None:
         assert carried(ring.path) == {}
         ring.add(sample(1000), {"live": ["a"]})
