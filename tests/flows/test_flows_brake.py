@@ -10,6 +10,8 @@ import pytest
 from flows.flow_fleet import Fleet, Shelf
 from waiting import wait_until
 
+pytestmark = pytest.mark.timeout(900)
+
 # The samples last longer than anybody would wait for a brake, so they are taken in parts.
 WATCHED = {"hive_soak_seconds": 60, "hive_probe_interval_seconds": 1, "hive_deadman_seconds": 600}
 TWO_OF_THREE = {"hive_waves": [2, 1], "hive_separate_channel_peers": False}

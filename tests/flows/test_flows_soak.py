@@ -9,9 +9,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine import probe_ring
 from flows.flow_fleet import PLUGIN, Fleet, Outcome
 from waiting import wait_until
+
+pytestmark = pytest.mark.timeout(900)
 
 SHORT = {
     "hive_canary_soak_minutes": 0.05,
@@ -89,7 +92,6 @@ def test_a_rollout_outlives_its_runs_and_its_controllers(start_fleet: Callable[.
     third = when_soaked(fleet, **wanted)
     assert third.rc == 0, third.text
     assert (fleet.report["result"], fleet.pids()) == ("success", pids)
-    assert "Nothing to change" in fleet.good("rollout", **wanted).text
 
 
 def test_a_canary_that_fails_its_soak_goes_back_and_its_plan_is_dead(start_fleet: Callable[..., Fleet]) -> None:

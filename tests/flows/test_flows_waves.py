@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from flows.flow_fleet import PLUGIN, Fleet, Shelf
 
+pytestmark = pytest.mark.timeout(900)
+
 ONE_BY_ONE = {"hive_waves": [1]}
 AWAY = {
     "ansible_connection": "ssh",
