@@ -18,6 +18,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils import (
     _gates_decision,
     _gates_gather,
     _gates_lines,
+    _metrics,
     _plan_hosts,
     _plan_shelf,
 )
@@ -45,6 +46,7 @@ ARGUMENTS: Json = {
     "security_days": {"type": "float", "default": 7.0},
     "matrix_days": {"type": "float", "default": 30.0},
     "deadline_seconds": {"type": "float", "default": _gates_checks.DEADLINE_SECONDS},
+    "metrics_dir": {"type": "str", "default": ""},
     "github_url": {"type": "str", "default": "https://api.github.com"},
     "github_token": {"type": "str", "default": "", "no_log": True},
     "github_repositories": {"type": "list", "elements": "str", "default": []},
@@ -92,6 +94,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
                 self._offer(args, plan, variables)
             except (ReleaseError, OSError) as error:
                 result["lines"] = [*result["lines"], f"The decision could not be written: {error}"]
+            result["lines"] = [*result["lines"], *_counted(args, context.fleet, result, variables)]
         self._enforce(result, args, plan, hosts, decision)
         return result
 
@@ -169,6 +172,18 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         if plan["changes"] and not plan["refused"] and args["approvals_needed"] > 0:
             reports = _plan_hosts.project_path(variables, str(args["plan"]["reports_dir"]))
             _approvals.write_plan(reports, plan, plan.get("spent") or (), time.time())
+
+
+def _counted(args: Json, fleet: str, result: Json, variables: Mapping[str, Any]) -> list[str]:
+    """Write the metrics of the gates; a line when that was not possible."""
+    if not args["metrics_dir"]:
+        return []
+    place = _plan_hosts.project_path(variables, args["metrics_dir"])
+    try:
+        _metrics.gates(fleet, result["decision"], result["findings"], time.time()).write(place, "gates")
+    except OSError as error:
+        return [_metrics.sentence(error, place)]
+    return []
 
 
 def _signer(key: str, signers: str, directory: Path) -> keys.Signer:

@@ -91,6 +91,10 @@ options:
     description: How long what a check has to call may take, before the check blocks.
     type: float
     default: 20
+  metrics_dir:
+    description: Directory on the controller for a Prometheus textfile. Empty writes none.
+    type: str
+    default: ""
   github_url:
     description: Where the API of GitHub is.
     type: str
