@@ -288,6 +288,14 @@ def test_the_files_lie_beside_each_other(tmp_path: Path) -> None:
     assert (tmp_path / "reports/latest.html").read_text() == Path(paths["html"]).read_text()
 
 
+def test_rows_of_numbers_take_a_line_each() -> None:
+    odd = {"value": [1.5, None, -2e-05], "words": ["[\n1,\n2\n]", '"[1'], "none": [], "pairs": [[1, 2], [3, 4]]}
+    text = _report_files.data({"soaks": odd})
+    assert json.loads(text) == {"soaks": odd}
+    assert '"value": [1.5, null, -2e-05]' in text
+    assert "[1, 2]" in text
+
+
 def test_waits_restarts_and_quarantine_are_told_in_the_order_of_their_happening() -> None:
     journal: list[Json] = [
         {"event": "done", "data": {"step": "restart", "reason": "the container is made anew", "waited_seconds": 12.3}},
