@@ -28,7 +28,6 @@ SHORT = {
     "hive_approval_required": True,
 }
 LONG = {**SHORT, "hive_canary_soak_minutes": 60}
-NEW = {"hive_release_versions": {PLUGIN: "0.1.1"}}
 
 
 def approved(fleet: Fleet, **variables: Any) -> dict[str, Any]:
