@@ -21,9 +21,11 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils import (
     _plan_run,
     _plan_shelf,
     _plan_windows,
+    _policy,
     _report_files,
 )
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.sealed import seal
+from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import ReleaseError
 from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_adoption import with_replaced
 from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_container import with_flags
 from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_stack import (
@@ -80,6 +82,7 @@ ARGUMENTS: Json = {
     "evidence_dir": {"type": "str", "default": "var/evidence"},
     "preview": {"type": "bool", "default": False},
     "form_fleet": {"type": "bool", "default": False},
+    "registers_dir": {"type": "str", "default": ""},
     "adopt": {"type": "str", "choices": ["auto", "no"], "default": "auto"},
 }
 
@@ -120,7 +123,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             )
         adopted = note["rollout"] if note and not running else ""
         observed = {node: _observation(hosts, node) for node in hosts.names}
-        desired, shelf, found = self._desired(args, hosts, observed, variables)
+        try:
+            default = _default_stack(args, variables)
+        except ReleaseError as error:
+            default = None
+            refusals.append(Refusal("", error.code, str(error)))
+        desired, shelf, found = self._desired(args, hosts, observed, variables, default)
         fleet = [str(name) for name in (variables.get("groups") or {}).get("hive_nodes") or []]
         spent = _plan_rollout.abandoned(observed)
         policy = {
@@ -200,7 +208,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         return {**plan, "held": held}
 
     def _desired(
-        self, args: Json, hosts: _plan_hosts.Hosts, observed: Mapping[str, Json | None], variables: Mapping[str, Any]
+        self,
+        args: Json,
+        hosts: _plan_hosts.Hosts,
+        observed: Mapping[str, Json | None],
+        variables: Mapping[str, Any],
+        default: list[Json] | None,
     ) -> tuple[dict[str, Stack], Shelf, list[Refusal]]:
         """The resolved stack of each node, the releases it comes from, and what is wrong with it."""
         place = _plan_hosts.project_path(variables, args["releases_dir"])
@@ -209,7 +222,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         refusals: list[Refusal] = []
         for node in hosts.names:
             try:
-                wanted[node] = _wanted(args, hosts, node)
+                wanted[node] = _wanted(args, hosts, node, default)
             except AnsibleError as error:
                 refusals.append(Refusal(node, "bad-stack", f"hive_stack of {node} cannot be evaluated: {error}"))
         pairs = [
@@ -245,11 +258,21 @@ def _observation(hosts: _plan_hosts.Hosts, node: str) -> Json | None:
     return result.get("observed") if result else None
 
 
-def _wanted(args: Json, hosts: _plan_hosts.Hosts, node: str) -> Any:
-    """hive_stack of the node, with the versions that the command line asks for; None when there is none."""
+def _default_stack(args: Json, variables: Mapping[str, Any]) -> list[Json] | None:
+    """What nodes without a stack of their own run, None before the fleet has stood on anything. Raises ReleaseError."""
+    if not args["registers_dir"] or args["goal"] != "stack":
+        return None
+    policy = _policy.read(_plan_hosts.project_path(variables, args["registers_dir"]), args["fleet"])
+    return None if policy is None else policy["stack"]
+
+
+def _wanted(args: Json, hosts: _plan_hosts.Hosts, node: str, default: list[Json] | None) -> Any:
+    """hive_stack of the node or of the fleet, with the versions of the command line; None when there is none."""
     if args["goal"] != "stack":
         return []
     stack = hosts.get(node, "hive_stack")
+    if stack is None:
+        stack = default
     if not isinstance(stack, list):
         return stack
     versions = args["versions"]
@@ -270,8 +293,8 @@ def _no_stack(node: str) -> Refusal:
     return Refusal(
         node,
         "no-stack",
-        f"hive_stack of {node} is not set: list the plugins and versions it has to run in group_vars (see "
-        "inventories/example-production), or use playbooks/uninstall.yml to remove them.",
+        f"hive_stack of {node} is not set, and the fleet has no default yet: list the plugins and versions it has to "
+        "run in group_vars (see inventories/example-production), or use playbooks/uninstall.yml to remove them.",
     )
 
 

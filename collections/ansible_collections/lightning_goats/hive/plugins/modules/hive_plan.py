@@ -178,6 +178,10 @@ options:
     description: Hand on nothing to be run and ask for no approval, as in check mode.
     type: bool
     default: false
+  registers_dir:
+    description: Where the fleet's default policy is, for nodes whose inventory has no C(hive_stack). Empty for none.
+    type: str
+    default: ""
   form_fleet:
     description: Let the nodes that run C(cl-hive) in the end form one hive.
     type: bool
