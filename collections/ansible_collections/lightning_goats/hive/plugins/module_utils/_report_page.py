@@ -29,6 +29,7 @@ TONES = {
     "wait": ("reverted", "reverting", "inconclusive", "paused", "waived", "switched", "open"),
     "info": ("running", "soaking"),
 }
+GATES = "ansible-playbook playbooks/gates.yml"
 TONE = {word: tone for tone, words in TONES.items() for word in words}
 
 
@@ -92,6 +93,8 @@ def steps(report: Json) -> Iterator[tuple[str, str]]:
         yield f"Nothing until then: {when}. The same command goes on.", run
     elif report["result"] == "paused":
         yield from _paused(report, run)
+    elif report["result"] == "refused" and report["gates"] and report["gates"]["decision"] == "denied":
+        yield "Make what is missing; each check that blocks says how. Ask again at any time.", GATES
     elif report["result"] == "braked":
         yield (
             "When you know why it was pulled, release the brake and run again.",
@@ -103,7 +106,7 @@ def _paused(report: Json, run: str) -> Iterator[tuple[str, str]]:
     for soak in report["soaks"]:
         if soak["state"] == _report_soak.PAUSED:
             yield f"Keep {soak['stage']} as it is:", f"{run} -e 'hive_soak_accept={soak['stage']}'"
-            yield "or take it back:", "ansible-playbook playbooks/rollback.yml"
+            yield "or give the rollout up, which takes its nodes back:", "ansible-playbook playbooks/abort.yml"
     if report["pauses"]:
         yield "Go on when you are ready.", "ansible-playbook playbooks/resume.yml"
 

@@ -110,7 +110,7 @@ def sentence(soak: Mapping[str, Any], now: float) -> str:
     if soak["state"] == PAUSED:
         return (
             f"{stage} is paused, its soak tells nothing: {reasons or told}. Keep it with "
-            f"-e 'hive_soak_accept={stage}', or take it back with playbooks/rollback.yml"
+            f"-e 'hive_soak_accept={stage}', or give the rollout up with playbooks/abort.yml"
         )
     return f"{stage} failed its soak: {reasons or told}"
 

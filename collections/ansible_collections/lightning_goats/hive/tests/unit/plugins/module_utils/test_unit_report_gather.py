@@ -201,6 +201,8 @@ def test_gates_and_history_are_kept_and_option_values_are_not() -> None:
     results["alpha"] = {_plan_hosts.OBSERVED: {"observed": {**observed()["alpha"], "history": past}}}
     made = report(results)
     assert [found["check"] for found in made["gates"]["findings"]] == ["B1", "A1"]
+    steps = list(_report_page.steps({**made, "result": "refused"}))
+    assert [command for _, command in steps] == ["ansible-playbook playbooks/gates.yml"]
     assert made["history"] == {"alpha": past, "bravo": [], "charlie": []}
     lines = made["plan_lines"]["alpha"]["lines"]
     assert "  cl-hive-comms-token changes" in lines

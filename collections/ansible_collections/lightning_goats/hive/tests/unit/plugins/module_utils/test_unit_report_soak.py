@@ -82,7 +82,7 @@ def test_when_to_come_back() -> None:
         ("soaking", "canary soaks: 12 h of 3 d, 70 of 432 blocks, 3 of 20 forwards; come back after ", "(in 2 d 3 h)"),
         ("soaked", "canary has soaked: 12 h of 3 d", "forwards"),
         ("failed", "canary failed its soak: alpha: 3 of 20 forwards", "forwards"),
-        ("paused", "canary is paused, its soak tells nothing: alpha: 3 of 20", "playbooks/rollback.yml"),
+        ("paused", "canary is paused, its soak tells nothing: alpha: 3 of 20", "playbooks/abort.yml"),
     ],
 )
 def test_the_soak_in_a_line(state: str, begin: str, end: str) -> None:
