@@ -112,8 +112,9 @@ def test_a_canary_that_fails_leaves_both_sides_of_it_and_an_incident(fleet: Flee
 
 def test_suites_and_matrix_are_red_where_there_is_nothing_to_test(fleet: Fleet, shelf: Shelf) -> None:
     outcome = fleet.bad("suites", hive_suites_sources={PLUGIN: "tests/fixtures/plugins/good"})
-    assert f"{PLUGIN} 0.1.0 is not green: good: no tests ran" in outcome.text
+    assert f"RED: {PLUGIN}: no tests ran" in outcome.text
     (path,) = (fleet.root / "evidence").glob(f"suite-{PLUGIN}-*.json")
+    assert outcome.sentence("evidence: ").endswith(path.name)
     assert verified(fleet, path)
     assert statement(path)["predicate"]["result"] == "FAILED"
     assert subjects(path) == {f"{PLUGIN}-0.1.0.pex": shelf.digest("0.1.0")}

@@ -77,9 +77,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
                 result["lines"].append(outcome.line)
                 result["evidence"].append(str(path))
                 result["outcomes"].append({"name": outcome.name, "result": outcome.result, "reason": outcome.reason})
-                if outcome.result == _evidence.FAILED and not result.get("failed"):
+                if outcome.result != _evidence.FAILED:
+                    continue
+                result["lines"].append(f"  evidence: {path}")
+                if not result.get("failed"):
                     said = f"The combination {outcome.name} does not hold: {outcome.reason}; evidence: {path}"
-                    result.update(failed=True, msg=said, code="matrix-failed")
+                    result.update({"failed": True, "msg": said, "code": "matrix-failed"})
         except ReleaseError as error:
             result.update(failed=True, msg=str(error), code=error.code)
         except HiveError as error:

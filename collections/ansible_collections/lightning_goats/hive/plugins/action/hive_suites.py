@@ -118,10 +118,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         path = _evidence.write(directory, _suites.KIND, release.name, made, signer)
         result["suites"].append(made["predicate"][_evidence.OWN])
         result["evidence"].append(str(path))
-        result["lines"].append(outcome.line)
+        result["lines"] += [outcome.line] if outcome.passed else [outcome.line, f"  evidence: {path}"]
         if not outcome.passed and not result.get("failed"):
             said = f"{release.name} {release.version} is not green: {'; '.join(outcome.troubles)}; evidence: {path}"
-            result.update(failed=True, msg=said, code="suite-failed")
+            result.update({"failed": True, "msg": said, "code": "suite-failed"})
 
 
 def recent_evidence(

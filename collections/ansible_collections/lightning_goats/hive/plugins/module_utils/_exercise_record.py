@@ -25,6 +25,8 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest imp
 Json = dict[str, Any]
 
 IDENTITY = "evidence@sandbox"
+# What a node that went back by itself says of the gravest reasons, by the judge's check.
+ALONE = {"lightningd": "lightningd died", "channels": "channels were lost"}
 
 
 @dataclass(frozen=True)
@@ -148,9 +150,7 @@ def _soak(facts: _report.Facts, report: Json, soak: Json, evidence: list[str]) -
     # A node that went back by itself has only words for why.
     undone = {str(one["node"]): str(one["detail"]) for one in reasons if one["check"] == "self-reverted"}
     words = " ".join(undone.values())
-    alone = {
-        one for one, word in (("lightningd", "lightningd died"), ("channels", "channels were lost")) if word in words
-    }
+    alone = {check for check, word in ALONE.items() if word in words}
     return _incidents.Failure(
         rollout=facts.rollout,
         stage=soak["stage"],

@@ -111,7 +111,7 @@ def _ours(sources: Sources, home: Path, how: str) -> Place:
     environment = _installed(sources.locked)
     return Place(
         home=home,
-        packages={package.name: package for package in sources.packages},
+        packages={sources.name: sources.packages[0], **{package.name: package for package in sources.packages[1:]}},
         # The sandbox is none of the release's, but has to be of the same commit.
         path=[*(package / "src" for package in sources.packages), home / "sandbox/src"],
         source={"digest": sources.digest, "commit": sources.commit, "from": how},
