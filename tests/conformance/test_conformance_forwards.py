@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine import probe_look
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.node import Node
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.probe_forwards import look_at_forwards
-from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.probe_look import look
 from ansible_collections.lightning_goats.hive.plugins.module_utils._rpc import Rpc
 from waiting import wait_until
 
@@ -123,12 +123,15 @@ def test_the_probe_counts_them(fleet: list[FleetNode], request: pytest.FixtureRe
     rpc.close()
 
 
-def test_the_probe_looks(fleet: list[FleetNode], tmp_path: Path) -> None:
+def test_the_probe_looks(fleet: list[FleetNode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A busy machine is given time.
+    monkeypatch.setattr(probe_look, "RPC_SECONDS", 30.0)
+    monkeypatch.setattr(probe_look, "TICK_SECONDS", 120.0)
     bravo = fleet[1]
     described = {"name": bravo.name, "runtime": "process", "network": bravo.file.network, "state_dir": str(tmp_path)}
     node = Node.from_params({**described, "lightning_dir": str(bravo.network_dir.parent)})
-    _, remembered = look(node, {})
-    sample, _ = look(node, remembered)
+    _, remembered = probe_look.look(node, {})
+    sample, _ = probe_look.look(node, remembered)
     assert "trouble" not in sample
     assert sample["lightningd"]["running"]
     assert sample["channels"] == {"CHANNELD_NORMAL": 2}
