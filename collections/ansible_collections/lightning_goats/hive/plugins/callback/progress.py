@@ -85,6 +85,7 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # ansible-core has
         self._window = 0.0
         self._parts = 0
         self._watch: Activity | None = None
+        self._verdict = ""
         self._samples: dict[str, list[Any]] = {}
         self._live = LiveLine(sys.stdout)
 
@@ -110,13 +111,18 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # ansible-core has
         """What goes on: the task, or the window in which the nodes of a stage are watched."""
         if self._action(task) == "hive_judge":
             self._watched()
-        elif self._action(task) == "hive_observe" and self._stage and self._window > 0 and self._watch is None:
+        elif self._action(task) == "hive_observe" and self._watch is None and self._watching:
             self._watch = Activity(f"{self._stage}: watching the nodes", self._window)
             if not self._live.shown and self._window >= LONG_SECONDS:
                 until = time.strftime("%H:%M", time.localtime(time.time() + self._window))
                 self._show(Line("", f"watched for {duration(self._window)}, until about {until}"))
         stage = f"{self._stage}: " if self._stage else ""
         self._live.tell(self._watch or Activity(f"{stage}{_task_name(task)}"))
+
+    @property
+    def _watching(self) -> bool:
+        """Whether a look at nodes is a window of this stage; a verdict that tells nothing is followed by another."""
+        return bool(self._stage) and self._window > 0 and self._verdict in ("", "inconclusive")
 
     def _watched(self) -> None:
         """The window is over: what was sampled in parts is told as one."""
@@ -146,7 +152,7 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # ansible-core has
             super().v2_playbook_on_play_start(play)
             return
         self._play = play
-        self._heading, self._stage = str(play.get_name()), ""
+        self._heading, self._stage, self._verdict = str(play.get_name()), "", ""
         self._watched()
         if (
             self._waves
@@ -193,7 +199,9 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # ansible-core has
         if found.get("unreachable"):
             self._unreachable(node, found)
             return
-        if self._parts > 1 and found.get("samples"):
+        if self._action(result.task) == "hive_judge":
+            self._verdict = str(found.get("verdict") or "")
+        if self._parts > 1 and self._action(result.task) == "hive_observe" and found.get("samples"):
             self._samples.setdefault(node, []).extend(found["samples"])
             if self._watch is not None:
                 self._watch.samples = max(map(len, self._samples.values()))

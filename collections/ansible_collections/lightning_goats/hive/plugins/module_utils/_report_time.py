@@ -12,8 +12,10 @@ UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 def duration(seconds: float) -> str:
     """A length of time in its two largest units, for example ``2 d 3 h``; below ten seconds with a decimal."""
+    if seconds <= 0:
+        return "0 s"
     if seconds < 10:
-        return f"{max(seconds, 0):.1f} s"
+        return f"{seconds:.1f} s"
     for (unit, size), (smaller, small) in pairwise(UNITS):
         # Rounded first: what is a second short of a day is a day.
         rounded = round(seconds / small) * small

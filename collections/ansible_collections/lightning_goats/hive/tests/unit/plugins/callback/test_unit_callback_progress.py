@@ -177,6 +177,22 @@ def test_the_live_line_tells_stage_window_and_samples(callback: Any, screen: Scr
     assert screen.lines == ["", "Stage 2 of 3, wave 1: bravo", "  bravo     14 samples over 66.0 s"]
 
 
+@pytest.mark.parametrize(("verdict", "again"), [("healthy", False), ("inconclusive", True)])
+def test_only_a_verdict_that_tells_nothing_is_followed_by_another_window(
+    callback: Any, screen: Screen, live: Line, verdict: str, again: bool
+) -> None:
+    begin(callback)
+    start(callback, "hive_observe")
+    callback.v2_runner_on_ok(event("hive_observe", samples(7, 0.0), "bravo"))
+    start(callback, "hive_judge")
+    judged = {"verdict": verdict, "msg": f"{verdict}: words", "samples": 7, "reasons": []}
+    callback.v2_runner_on_ok(event("hive_judge", judged, "bravo"))
+    start(callback, "hive_observe", "hive_canary : Sample the node once more")
+    start(callback, "hive_switch", "hive_canary : Confirm the node")
+    assert ("watching" in live.told[-1]) == again
+    assert screen.lines[2:] == ["  bravo     7 samples over 6.0 s", f"  verdict: {verdict}: words"]
+
+
 def test_the_next_stage_begins_anew(callback: Any, screen: Screen, live: Line) -> None:
     begin(callback)
     start(callback, "hive_observe")

@@ -28,7 +28,8 @@ def shaped(**more: Any) -> Json:
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
-        (-1, "0.0 s"),
+        (-1, "0 s"),
+        (0, "0 s"),
         (0.25, "0.2 s"),
         (9.96, "10.0 s"),
         (59.6, "1 min"),
