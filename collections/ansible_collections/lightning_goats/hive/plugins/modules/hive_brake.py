@@ -69,6 +69,10 @@ reason:
   description: Why it is set now, empty when it is not.
   returned: always
   type: str
+msg:
+  description: The same in words.
+  returned: always
+  type: str
 """
 
 from typing import Any
@@ -108,6 +112,7 @@ def work(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         "changed": changed,
         "path": str(mark_file(node, kind)),
         "reason": after,
+        "msg": f"{kind} set: {after}" if after else f"{kind} released" if changed else f"no {kind} is set",
         "diff": {
             "before_header": header,
             "after_header": header,
