@@ -21,7 +21,6 @@ TOLERANCE = 0.25
 # Two-sided 98 % of a normal distribution.
 PUBLISHED_SCORE = 2.326
 SIGMAS = 3.0
-LEAST_POINTS = 50
 MOST_POINTS = 300
 # The node's own columns that the rules compare, and the direction that is worse.
 COLUMNS = {"errors": 1, "rpc_ms": 1, "htlcs": 1, "forwards_failed": 1, "forwards": -1, "peers": -1}

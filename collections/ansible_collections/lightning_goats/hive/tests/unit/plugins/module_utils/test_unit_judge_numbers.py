@@ -77,6 +77,11 @@ def test_shares_of_many() -> None:
     assert math.isclose(found, stats.hypergeom.sf(4999, 150_000, 35_000, 20_000), rel_tol=1e-6)
 
 
+def test_shares_of_millions_are_milder_and_cheap() -> None:
+    exact = stats.hypergeom.sf(20_999, 4_000_000, 79_000, 1_000_000)
+    assert exact < numbers.larger_share(21_000, 1_000_000, 58_000, 3_000_000, 1.0) < 0.05
+
+
 @given(st.lists(st.integers(0, 12), min_size=2, max_size=40), st.lists(st.integers(0, 12), min_size=2, max_size=40))
 @settings(max_examples=100, deadline=None)
 def test_ranks(later: list[int], earlier: list[int]) -> None:
