@@ -433,9 +433,9 @@ def _stopped(args: Json, observed: Mapping[str, Json | None], stages: list[Json]
     found = []
     for node, seen in observed.items():
         if (seen or {}).get("brake"):
-            found.append(("brake", _plan_hosts.braked(node, str((seen or {})["brake"]))))
+            found.append(("brake", f"{_plan_hosts.braked(node, str((seen or {})['brake']))}"))
         if (seen or {}).get("pause"):
-            found.append(("paused", _plan_hosts.paused(node, str((seen or {})["pause"]))))
+            found.append(("paused", f"{_plan_hosts.paused(node, str((seen or {})['pause']))}"))
     opens = _plan_windows.opening(args["maintenance_windows"], args["maintenance_timezone"], time.time())
     if opens is not None:
         when = _plan_windows.words(opens, args["maintenance_timezone"])

@@ -51,7 +51,7 @@ def terms(agreed: Json) -> list[str]:
     """What an approval covers beside the steps, as sentences; [] for what is usual where nothing soaks."""
     found = []
     soaks = agreed.get("soaks") or {}
-    for name, who in (("canary", "the canary"), ("wave", "every further stage")):
+    for name, who in {"canary": "the canary", "wave": "every further stage"}.items():
         soak = soaks.get(name) or {"minutes": 0}
         if soak["minutes"] > 0:
             parts = [duration(60 * soak["minutes"])]
