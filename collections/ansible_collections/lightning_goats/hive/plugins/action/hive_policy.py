@@ -37,7 +37,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         everybody = [str(name) for name in (variables.get("groups") or {}).get("hive_nodes") or []]
         observed = {node: _observed(hosts, node) for node in hosts.names}
         absent = sorted(set(everybody) - set(hosts.names))
-        policy, reasons = _policy.propose(args["fleet"], observed, absent, time.time(), args["stability_seconds"])
+        policy, reasons = _policy.propose(str(args["fleet"]), observed, absent, time.time(), args["stability_seconds"])
         directory = _plan_hosts.project_path(variables, args["registers_dir"])
         try:
             before = _policy.read(directory, args["fleet"])

@@ -20,6 +20,7 @@ Json = dict[str, Any]
 Labels = tuple[str, ...]
 
 STATES = ("pass", "waived", "block")
+SUCCESS = "hive_rollout_success_timestamp_seconds"
 
 
 class Page:
@@ -75,7 +76,7 @@ def rollout(report: Mapping[str, Any], previous_success: float | None = None) ->
     page.put("hive_rollout_finished_timestamp_seconds", "When the last run ended.", finished)
     page.put("hive_rollout_duration_seconds", "How long the last run took.", finished - float(report["started_at"]))
     page.put(
-        "hive_rollout_success_timestamp_seconds",
+        SUCCESS,
         "When a run last ended well.",
         finished if result in ("success", "unchanged") else previous_success,
     )
@@ -218,5 +219,5 @@ def last_success(directory: Path, fleet: str) -> float | None:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return None
-    found = re.search(r"^hive_rollout_success_timestamp_seconds{[^}]*} ([0-9.e+]+)$", text, re.MULTILINE)
+    found = re.search(rf"^{SUCCESS}{{[^}}]*}} ([0-9.e+]+)$", text, re.MULTILINE)
     return float(found[1]) if found else None
