@@ -130,6 +130,8 @@ class Fleet:
     variables: Json = field(default_factory=dict)
     more_environment: dict[str, str] = field(default_factory=dict)
     reports_dir: Path | None = None
+    # Seconds for one playbook, on a machine that is busy with others.
+    patience: float = 240
 
     @property
     def sandbox(self) -> Path:
@@ -255,7 +257,7 @@ class Fleet:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=240,
+            timeout=self.patience,
         )
         return Outcome(done.returncode, done.stdout)
 

@@ -18,7 +18,10 @@ Json = dict[str, Any]
 @pytest.fixture(scope="module")
 def fleet(shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """One node without a plugin."""
-    fleet = Fleet(tmp_path_factory.mktemp("evidence"), shelf, {"hive_soak_seconds": 0.2})
+    root = tmp_path_factory.mktemp("evidence")
+    fast = {"hive_soak_seconds": 0.2, "hive_probe": False, "hive_backup_copies_dir": str(root / "copies")}
+    # A rehearsal is nine playbooks in one.
+    fleet = Fleet(root, shelf, fast, patience=900)
     fleet.up(1)
     yield fleet
     fleet.down()
@@ -55,6 +58,7 @@ def incidents(fleet: Fleet) -> list[_incidents.Incident]:
     return _incidents.read_incidents(fleet.root / "registers")
 
 
+@pytest.mark.timeout(1000)
 def test_a_rehearsal_leaves_the_evidence_of_gate_b(fleet: Fleet, shelf: Shelf) -> None:
     refused = fleet.bad("rehearse", hive_rehearse_from={PLUGIN: "0.1.0"}, hive_approval_required=True)
     assert "is not for rehearsals" in refused.text
@@ -118,7 +122,6 @@ def test_suites_and_matrix_are_red_where_there_is_nothing_to_test(fleet: Fleet, 
     assert verified(fleet, path)
     assert statement(path)["predicate"]["result"] == "FAILED"
     assert subjects(path) == {f"{PLUGIN}-0.1.0.pex": shelf.digest("0.1.0")}
-    assert "NOT TESTED" in fleet.bad("suites").text
     assert "no combination to try" in fleet.bad("matrix").text
 
 
