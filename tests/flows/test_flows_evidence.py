@@ -126,13 +126,15 @@ def test_suites_and_matrix_are_red_where_there_is_nothing_to_test(fleet: Fleet, 
 
 
 def test_where_nothing_can_be_written_the_run_reports_and_says_so(fleet: Fleet) -> None:
-    blocked = fleet.root / "no-directory"
+    blocked, registers = fleet.root / "no-directory", fleet.root / "blocked"
     blocked.write_text("")
+    registers.mkdir()
+    (registers / "incidents").write_text("")
     outcome = fleet.bad(
         "rollout",
         hive_release_versions={PLUGIN: "0.5.0"},
         hive_evidence_dir=str(blocked),
-        hive_registers_dir=str(blocked / "registers"),
+        hive_registers_dir=str(registers),
     )
     assert "No evidence of this run was written" in outcome.text
     assert "The incident of this run was not written" in outcome.text
