@@ -51,6 +51,9 @@ class Operator:
             "hive_releases_dir": str(shelf.releases),
             "hive_allowed_signers": str(shelf.signers),
             "hive_reports_dir": str(node.root / "reports"),
+            "hive_evidence_dir": str(node.root / "evidence"),
+            "hive_evidence_keys_dir": str(node.root / "keys"),
+            "hive_registers_dir": str(node.root / "registers"),
             "hive_stack": [{"name": "hive-fixture", "version": "0.1.0"}],
         }
         self.inventory.write_text(json.dumps({"hive_nodes": {"hosts": {"field": variables}}}))
