@@ -91,10 +91,10 @@ def three_sigma(later: Floats, earlier: Floats) -> float:
     return above / spread * float(np.sqrt(len(later)))
 
 
-def worst(rule: Any, pair: tuple[dict[str, Floats], dict[str, Floats]]) -> float:
-    """The highest score of all metrics."""
+def scores(rule: Any, pair: tuple[dict[str, Floats], dict[str, Floats]]) -> dict[str, float]:
+    """The score of each metric."""
     later, earlier = pair
-    return max(float(rule(later[name], earlier[name])) for name in later)
+    return {name: float(rule(later[name], earlier[name])) for name in later}
 
 
 def _thinned(values: Floats) -> Floats:

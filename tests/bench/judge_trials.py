@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _judge_soak
 
 from bench.judge_fleets import SINCE, Fault, Fleet
-from bench.judge_rules import before_and_after, beside, mann_whitney, three_sigma, upto, worst
+from bench.judge_rules import before_and_after, beside, mann_whitney, scores, three_sigma, upto
 
 Json = dict[str, Any]
 
@@ -30,6 +30,9 @@ BESIDE = "Mann-Whitney against the other nodes"
 STORM = Fault("all nodes hit alike", latency=2.0, errors=4.0, failing=0.7, everywhere=True)
 
 
+Scores = dict[str, float]
+
+
 class Task(NamedTuple):
     """A fleet to make: what goes wrong, how many nodes, from which seed, and how many of them are the stage."""
 
@@ -46,13 +49,15 @@ class Trial(NamedTuple):
         fault: name of what was wrong.
         nodes: how many the fleet has.
         ours: minutes until our judge halted, None when it did not.
-        scores: of each rule of the others, per moment of GRID; of BESIDE at the last only.
+        why: what it said then.
+        scores: of each rule of the others, per moment of GRID, of each metric; of BESIDE at the last only.
     """
 
     fault: str
     nodes: int
     ours: int | None
-    scores: dict[str, list[float]]
+    why: str
+    scores: dict[str, list[Scores]]
 
 
 def judged(fleet: Fleet, minutes: float, **policy: Any) -> Json:
@@ -68,16 +73,21 @@ def judged(fleet: Fleet, minutes: float, **policy: Any) -> Json:
 def try_one(task: Task) -> Trial:
     """One fleet, looked at at each moment of GRID."""
     fleet = Fleet(task.seed, task.nodes, task.fault, minutes=GRID[-1], switched=task.switched)
-    # A little after the moment, so that the sample of that minute is there.
-    halted = next((minutes for minutes in GRID if judged(fleet, minutes + 0.5)["verdict"] == "failing"), None)
+    halted, why = None, ""
+    for minutes in GRID:
+        # A little after the moment, so that the sample of that minute is there.
+        answer = judged(fleet, minutes + 0.5)
+        if answer["verdict"] == "failing":
+            halted, why = minutes, _judge_soak.sentence(answer)
+            break
     pairs = [before_and_after(fleet, minutes) for minutes in GRID]
-    scores = {
-        "Mann-Whitney": [worst(mann_whitney, pair) for pair in pairs],
-        "three sigma": [worst(three_sigma, pair) for pair in pairs],
+    held = {
+        "Mann-Whitney": [scores(mann_whitney, pair) for pair in pairs],
+        "three sigma": [scores(three_sigma, pair) for pair in pairs],
         # As they are published, at the end only: nodes differ, so this one halts nearly every fleet.
-        BESIDE: [worst(mann_whitney, beside(fleet, GRID[-1]))],
+        BESIDE: [scores(mann_whitney, beside(fleet, GRID[-1]))],
     }
-    return Trial(task.fault.name, task.nodes, halted, scores)
+    return Trial(task.fault.name, task.nodes, halted, why, held)
 
 
 def try_all(tasks: Iterable[Task]) -> list[Trial]:
@@ -91,15 +101,19 @@ def halted_by(trials: Sequence[Trial], place: int) -> float:
     return sum(trial.ours is not None and trial.ours <= GRID[place] for trial in trials) / len(trials)
 
 
-def caught(trials: Sequence[Trial], rule: str, place: int, level: float) -> float:
-    """The share that a rule halts when it looks once, at a moment of GRID."""
-    return sum(trial.scores[rule][place] > level for trial in trials) / len(trials)
+def caught(trials: Sequence[Trial], rule: str, place: int, levels: Scores | float) -> float:
+    """The share that a rule halts when it looks once, at a moment of GRID; with one level, or one of each metric."""
+
+    def level(name: str) -> float:
+        return levels if isinstance(levels, float) else levels[name]
+
+    halted = [any(score > level(name) for name, score in trial.scores[rule][place].items()) for trial in trials]
+    return sum(halted) / len(trials)
 
 
-def level_for(trials: Sequence[Trial], rule: str, place: int, most: float) -> float:
-    """The level at which a rule halts at most such a share of fleets with nothing wrong."""
-    scores = sorted((trial.scores[rule][place] for trial in trials), reverse=True)
-    return scores[int(most * len(scores))]
+def mild_levels(trials: Sequence[Trial], rule: str, place: int) -> Scores:
+    """The levels of each metric at which a rule halts none of these fleets, with nothing wrong; known afterwards."""
+    return {name: max(trial.scores[rule][place][name] for trial in trials) for name in trials[0].scores[rule][place]}
 
 
 def first_at(shares: Sequence[float], power: float) -> float:

@@ -1,7 +1,8 @@
 """How good and how fast the judge of a soak is: simulated fleets of 3 to 20 nodes, with faults and without.
 
 Beside it stand the Mann-Whitney rule of well-known canary judges and three sigma, each looking once, at the level that
-they publish and at the one at which they halt as few healthy fleets as ours does. BENCH_TRIALS=10 makes it shorter.
+they publish and at the mildest of each metric, known afterwards, at which they halt no healthy fleet. BENCH_TRIALS=10
+makes it shorter.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils import _serie
 from bench import judge_trials
 from bench.judge_fleets import NOTHING, Fleet
 from bench.judge_rules import PUBLISHED_SCORE, SIGMAS
-from bench.judge_trials import FAULTS, GRID, STORM, Task, Trial
+from bench.judge_trials import FAULTS, GRID, STORM, Scores, Task, Trial
 from bench.measurement import Measurement, Peers, at_least, at_most, told
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +32,9 @@ MOST_FALSE_HALTS = 0.02
 SPEED_NODES = 20
 LEVELS = {"Mann-Whitney": PUBLISHED_SCORE, "three sigma": SIGMAS}
 MEGABYTE = 1024.0
+
+# By rule, at each moment of GRID, of each metric.
+Levels = dict[str, list[Scores]]
 
 
 def run() -> list[Measurement]:
@@ -47,8 +51,11 @@ def _quality(trials: Sequence[Trial]) -> list[Measurement]:
     storms = [trial for trial in trials if trial.fault == STORM.name]
     end = len(GRID) - 1
     false_halts = judge_trials.halted_by(quiet, end)
-    levels = {
-        rule: [judge_trials.level_for(quiet, rule, place, false_halts) for place in range(len(GRID))] for rule in LEVELS
+    for trial in quiet:
+        if trial.ours is not None:
+            print(f"{trial.nodes} nodes with nothing wrong, after {trial.ours} min: {trial.why}")
+    levels: Levels = {
+        rule: [judge_trials.mild_levels(quiet, rule, place) for place in range(len(GRID))] for rule in LEVELS
     }
     found = [
         at_most(f"healthy fleets halted, of {len(quiet)}", false_halts, "ratio", MOST_FALSE_HALTS, _published(quiet)),
@@ -70,9 +77,14 @@ def _quality(trials: Sequence[Trial]) -> list[Measurement]:
     theirs = judge_trials.first_at([judge_trials.caught(every, *at) for at in _at("Mann-Whitney", levels)], POWER)
     share = judge_trials.halted_by(every, end)
     found += [
-        Measurement("all faults together: 9 of 10 found after", *_minutes(every), peers=_peers(every, levels)),
+        Measurement(
+            "all faults together: 9 of 10 found after",
+            *_minutes(every),
+            goal="<= a third of Mann-Whitney's",
+            holds=ours <= theirs / 3 and ours < float("inf"),
+            peers=_peers(every, levels),
+        ),
         at_least("all faults together: found in a day", share, "ratio", POWER, _peers_at_the_end(every, levels)),
-        at_least("data that Mann-Whitney needs for the same, of ours", min(theirs / ours, 1000.0), "ratio", 3.0),
     ]
     return found
 
@@ -85,11 +97,11 @@ def _published(trials: Sequence[Trial]) -> Peers:
     return {**shares, judge_trials.BESIDE: round(beside, 3)}
 
 
-def _at(rule: str, levels: dict[str, list[float]]) -> list[tuple[str, int, float]]:
+def _at(rule: str, levels: Levels) -> list[tuple[str, int, Scores]]:
     return [(rule, place, levels[rule][place]) for place in range(len(GRID))]
 
 
-def _first(trials: Sequence[Trial], at: Sequence[tuple[str, int, float]] | None) -> float:
+def _first(trials: Sequence[Trial], at: Sequence[tuple[str, int, Scores]] | None) -> float:
     """Minutes until nine of ten are found: by ours, or by a rule at given levels."""
     if at is None:
         shares = [judge_trials.halted_by(trials, place) for place in range(len(GRID))]
@@ -103,15 +115,13 @@ def _minutes(trials: Sequence[Trial]) -> tuple[float, str]:
     return (minutes, "min") if minutes < float("inf") else (float(GRID[-1]), "min and more")
 
 
-def _peers(trials: Sequence[Trial], levels: dict[str, list[float]]) -> Peers:
-    """When the others find it, at the level at which they halt as few healthy fleets."""
-    return {f"{rule}, as few false halts": told(_first(trials, _at(rule, levels))) for rule in LEVELS}
+def _peers(trials: Sequence[Trial], levels: Levels) -> Peers:
+    """When the others find it, at the level of each metric at which they halt no healthy fleet."""
+    return {f"{rule}, no false halts": told(_first(trials, _at(rule, levels))) for rule in LEVELS}
 
 
-def _peers_at_the_end(trials: Sequence[Trial], levels: dict[str, list[float]]) -> Peers:
-    return {
-        f"{rule}, as few false halts": round(judge_trials.caught(trials, *_at(rule, levels)[-1]), 3) for rule in LEVELS
-    }
+def _peers_at_the_end(trials: Sequence[Trial], levels: Levels) -> Peers:
+    return {f"{rule}, no false halts": round(judge_trials.caught(trials, *_at(rule, levels)[-1]), 3) for rule in LEVELS}
 
 
 def _speed() -> list[Measurement]:

@@ -19,7 +19,7 @@ from ansible_collections.lightning_goats.hive.tests.unit.plugins.module_utils.ju
 )
 from bench.judge_fleets import SINCE as SWITCH
 from bench.judge_fleets import Fault, Fleet
-from bench.judge_rules import PUBLISHED_SCORE, before_and_after, mann_whitney, metrics, worst
+from bench.judge_rules import PUBLISHED_SCORE, before_and_after, mann_whitney, metrics, scores
 from bench.judge_trials import STORM
 from bench.judge_trials import judged as fleet_judged
 from hypothesis import given, settings
@@ -134,8 +134,8 @@ def test_a_fleet_with_nothing_wrong_is_not_halted(seed: int) -> None:
 
 
 def test_which_the_mann_whitney_rule_halts() -> None:
-    scores = [worst(mann_whitney, before_and_after(fleet(seed, Fault("nothing")), 160.0)) for seed in (1, 2, 3)]
-    assert max(scores) > PUBLISHED_SCORE
+    found = [scores(mann_whitney, before_and_after(fleet(seed, Fault("nothing")), 160.0)) for seed in (1, 2, 3)]
+    assert max(max(each.values()) for each in found) > PUBLISHED_SCORE
 
 
 def test_what_hits_all_nodes_alike_is_told_and_halts_nothing() -> None:
