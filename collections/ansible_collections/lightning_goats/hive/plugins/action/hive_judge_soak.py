@@ -96,7 +96,8 @@ def judged(stage: Json, run: Json, series: Mapping[str, Json | str], args: Json)
     if failing or (alone and spent > budget):
         reasons = [_went_back(node, why) for node, why in stage["failed"].items()]
         answer = {**answer, "verdict": _judge.FAILING, "state": _judge_soak.FAILED}
-        answer["reasons"] = [*reasons, *answer["reasons"]]
+        # Of nobody there is nothing more to say.
+        answer["reasons"] = [*reasons, *(answer["reasons"] if stage["nodes"] else [])]
         back = [*stage["nodes"], *alone]
     soaked = nodes if answer["state"] == _judge_soak.SOAKED else []
     return {
