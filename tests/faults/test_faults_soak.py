@@ -96,6 +96,26 @@ class TestMemory:
         assert rig.observe()["soak"] is None
         rig.assert_runs(old)
 
+    def test_it_is_taken_back_once(self, shared_rig: Rig, stacks: tuple[Stack, Stack]) -> None:
+        # Two controllers judge at once, or an answer is lost: what "ran before" is then what has just failed.
+        rig, (old, _) = shared_rig, stacks
+        assert rig.run("rolled_back", stage=stage(name="wave 1"), deadman_seconds=0.0)["changed"] is False
+        answers = [rig.run("rolled_back", stage=stage(), deadman_seconds=0.0) for _ in range(2)]
+        assert [answer["changed"] for answer in answers] == [True, False]
+        assert answers[1]["reason"] == "nothing of stage canary is kept"
+        rig.assert_runs(old)
+        assert not rig.lock_file.exists()
+
+    def test_what_was_undone_before_it_was_kept_goes_no_further_back(
+        self, shared_rig: Rig, stacks: tuple[Stack, Stack]
+    ) -> None:
+        rig, (_, new) = shared_rig, stacks
+        other = stage(plan="b" * 64)
+        assert rig.run("switched", [rig.item("0.1.0"), new[1]], stage=other)["phase"] == "switched"
+        assert rig.run("reverted")["changed"] is True
+        assert rig.run("rolled_back", stage=other, deadman_seconds=0.0)["changed"] is False
+        rig.assert_runs(new)
+
     def test_a_stage_has_soaked_once(self, shared_rig: Rig, stacks: tuple[Stack, Stack]) -> None:
         rig = shared_rig
         asked: dict[str, Any] = {"stage": stage(), "verdict": "accepted", "summary": "no forwards\nfor a week"}

@@ -357,6 +357,7 @@ def given_up(observed: Mapping[str, Json | None]) -> Json:
         begun = (seen or {}).get("transaction") or {}
         if begun.get("stage") and begun["rollout"] == (rollout or begun["rollout"]):
             rollout = str(begun["rollout"])
-            nodes[node] = {"open": True, "back": node in nodes, "about": begun["stage"]}
+            kept = nodes.get(node)
+            nodes[node] = {"open": True, "back": kept is not None, "about": kept["about"] if kept else begun["stage"]}
     words = f"rollout {rollout} is given up: {', '.join(sorted(nodes))} goes back" if nodes else NOTHING_UNDER_WAY
     return {"rollout": rollout, "nodes": nodes, "words": words}

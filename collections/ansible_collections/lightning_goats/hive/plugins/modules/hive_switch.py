@@ -130,6 +130,8 @@ options:
       - Which stage of which plan this is. With V(switched) the node soaks from the confirmation on for as long as it
         says, and remembers it until another stack is confirmed. Left out, it does not soak. Needed with V(soaked) and
         V(abandoned).
+      - With V(rolled_back) only that stage is taken back. A node that has not kept it, or that somebody else has taken
+        back already, stays as it is. Left out, the node goes back from whatever it runs.
       - While it soaks, the node's probe looks for what no soak survives, and takes the node back by itself.
     type: dict
     suboptions:

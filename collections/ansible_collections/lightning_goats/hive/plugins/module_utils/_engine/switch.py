@@ -27,7 +27,7 @@ from .request import Request
 from .reserve import spend_reserve
 from .sealed import seal
 from .session import Session
-from .soak import SELF_REVERTED, stage_of
+from .soak import SELF_REVERTED, about, stage_of
 from .stacks import active_items, normalise, same, stack_digest
 from .stages import abandon, end_soak, refuse_abandoned
 from .steps import Step, failpoint
@@ -75,6 +75,12 @@ class Switch(Call):
             self.before = self.state.stable or []
             self._clean_up(self.state.last)
             return self.result(False, "confirmed", self.before, reason=soak["reason"])
+        stage = stage_of(self.request.stage)
+        if txn is None and stage is not None and (soak is None or not about(soak, stage)):
+            # Taken back already, or never kept: the stack before the present one may be the one that failed.
+            self.before = self.state.stable or []
+            self._clean_up(self.state.last)
+            return self.result(False, "confirmed", self.before, reason=f"nothing of stage {stage['name']} is kept")
         if self.state.previous is None:
             raise HiveError(
                 f"{self.node.name} has no earlier confirmed stack to go back to; switch to the stack you want instead",
