@@ -57,6 +57,7 @@ def good(
     releases: Sequence[_gates.Release] = RELEASES,
     nodes: Sequence[str] = NODES,
     runtimes: Sequence[str] = RUNTIMES,
+    fleet: str = FLEET,
 ) -> dict[str, Json]:
     """The evidence of a fleet whose gates are open, by kind and label."""
     every = {f"{release.name}-{release.version}.pex": release.digest for release in releases}
@@ -71,7 +72,7 @@ def good(
             found[f"{kind}-{runtime}"] = {"subjects": every}
     drilled = [{"name": r.name, "digest": r.digest, "schema_version": r.schema} for r in releases]
     for node in nodes:
-        found[f"runes-{node}"] = {"subjects": REVIEWED}
+        found[f"runes-{node}"] = {"subjects": REVIEWED, "facts": {"fleet": fleet}}
         figures = {"rto_seconds": 2.5, "rpo": {"age_seconds": 60}, "releases": drilled}
         found[f"drill-{node}"] = {"subjects": every, "facts": figures}
     for name, plugins in _gates_checks.COMBINATIONS.items():
@@ -101,7 +102,9 @@ def statement(name: str, spec: Mapping[str, Any], now: float = NOW) -> Json:
 def evidence(name: str, spec: Mapping[str, Any]) -> _evidence.Evidence:
     """The same, as it is when its signature was verified."""
     made = statement(name, spec)
-    path = Path(f"/nowhere/{name}-20270115T080000000Z.json")
+    own = made["predicate"][_evidence.OWN]
+    own["name"] = name
+    path = Path("/nowhere") / _evidence.file_name(name, own["finished_at"])
     return _evidence.parse(path, canonical(made), "evidence@test", "SHA256:evidence")
 
 

@@ -65,7 +65,7 @@ def make_all(fleet: Fleet) -> World:
         }
     )
     releases = [_gates.Release(PLUGIN, "0.1.0", fleet.shelf.digest("0.1.0"), 1)]
-    there.add_all(gates_world.good(releases, fleet.nodes, ["process"]))
+    there.add_all(gates_world.good(releases, fleet.nodes, ["process"], "flows"))
     place, commit = gates_world.repository(fleet.root, there)
     named = {"repository": str(place), "tag": "v2.9.0", "commit": commit}
     (there.registers / "baseline.yml").write_text(yaml.safe_dump(named))

@@ -21,6 +21,7 @@ Json = dict[str, Any]
 
 ARGUMENTS: Json = {
     "node": {"type": "dict", "required": True},
+    "fleet": {"type": "str", "default": ""},
     "roles": {"type": "list", "elements": "raw", "default": []},
     "rotate": {"type": "bool", "default": False},
     "max_age_days": {"type": "int", "default": 0},
@@ -78,7 +79,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         if done.get("failed") or done.get("unreachable"):
             return done
         copied = self._copies(args, roles, asked, done, variables)
-        finding = _security.runes(node, done, rpc, rules)
+        finding = _security.runes(node, done, rpc, rules, args["fleet"])
         done["changed"] = bool(done["changed"]) or copied
         done["evidence"] = None
         done["diff"] = _diff(done)

@@ -11,6 +11,7 @@ signed by somebody who may not, is no evidence. Runs on the controller only.
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -150,12 +151,14 @@ def write(directory: Path, kind: str, node: str, made: Json, signer: keys.Signer
     """Sign ``made`` and publish it, whole; the file. Raises ReleaseError ``key``, OSError."""
     directory.mkdir(parents=True, exist_ok=True)
     finished = float(made["predicate"][OWN]["finished_at"])
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(finished)) + f"{int(finished * 1000) % 1000:03d}Z"
-    path = directory / f"{kind}-{node}-{stamp}.json"
+    name = f"{kind}-{node}"
+    path = directory / file_name(name, finished)
+    # Signed with the rest, so that nobody can make it evidence of something else by another name.
+    predicate = {**made["predicate"], OWN: {**made["predicate"][OWN], "name": name}}
     partial = path.with_name(f".{path.name}")
     signature = partial.with_name(f"{partial.name}.sig")
     try:
-        partial.write_bytes(canonical(made))
+        partial.write_bytes(canonical({**made, "predicate": predicate}))
         signature.unlink(missing_ok=True)
         keys.sign(partial, signer)
         # The signature first: a statement without one is never seen.
@@ -165,6 +168,12 @@ def write(directory: Path, kind: str, node: str, made: Json, signer: keys.Signer
         partial.unlink(missing_ok=True)
         signature.unlink(missing_ok=True)
     return path
+
+
+def file_name(name: str, finished_at: float) -> str:
+    """The one name of the file of a statement: kind and label, and when it was made."""
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(finished_at)) + f"{int(finished_at * 1000) % 1000:03d}Z"
+    return f"{name}-{stamp}.json"
 
 
 def signature_of(path: Path) -> Path:
@@ -192,10 +201,14 @@ def parse(path: Path, data: bytes, signer: str, key: str = "") -> Evidence:
         word = {PREDICATE: "result", SUMMARY: "verificationResult"}[made["predicateType"]]
         subjects = {str(item["name"]): str(item["digest"]["sha256"]) for item in made["subject"]}
         found = Evidence(path, signer, str(predicate[word]), dict(predicate[OWN]), subjects, key)
-        if found.finished_at <= 0 or (found.expires_at or 1) <= 0:
+        times = (found.finished_at, 1.0 if found.expires_at is None else found.expires_at)
+        if not all(math.isfinite(moment) and moment > 0 for moment in times):
             raise ValueError("no time")
+        called = file_name(str(found.facts["name"]), found.finished_at)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ReleaseError("schema", f"{path} is no statement that this release reads: make new evidence.") from error
+    if path.name != called:
+        raise ReleaseError("schema", f"{path} was written as {called}: give it that name again, or make new evidence.")
     return found
 
 

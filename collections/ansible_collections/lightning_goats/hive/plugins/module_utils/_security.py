@@ -241,8 +241,8 @@ def _valid(document: bytes) -> Check:
     return Check(name, not wrong, wrong)
 
 
-def runes(node: str, told: Mapping[str, Any], book: Book, rules: Book) -> Finding:
-    """What was found of the runes of a node; never a rune."""
+def runes(node: str, told: Mapping[str, Any], book: Book, rules: Book, fleet: str) -> Finding:
+    """What was found of the runes of a node of a fleet; never a rune."""
     checks: list[Check] = []
     # A dry run makes none, so there is nothing to try.
     planned = [rune["label"] for rune in told["runes"] if rune["made_at"] is None and not rune["failed"]]
@@ -279,7 +279,13 @@ def runes(node: str, told: Mapping[str, Any], book: Book, rules: Book) -> Findin
         {**lists, **book.digests},
         checks,
         {"runes": len(shown), "tried": tried, "foreign": len(told["foreign"]), "foreign_safe": safe},
-        {"node": {"name": node}, "runes": shown, "revoked": list(told["revoked"]), "foreign": list(told["foreign"])},
+        {
+            "fleet": fleet,
+            "node": {"name": node},
+            "runes": shown,
+            "revoked": list(told["revoked"]),
+            "foreign": list(told["foreign"]),
+        },
         f"{names}: {tried} calls tried, each as it should be; {rest}{later}",
         command=f"{COMMAND} --limit {node}",
     )

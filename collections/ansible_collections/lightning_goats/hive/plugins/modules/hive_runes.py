@@ -22,6 +22,10 @@ author:
 extends_documentation_fragment:
   - lightning_goats.hive.node
 options:
+  fleet:
+    description: Name of the fleet. The gates take the evidence for this fleet and for no other that has a node of the same name.
+    type: str
+    default: ""
   roles:
     description:
       - The roles that shall have a rune, by name. A role that is for one of several is given as C(<role>/<for whom>),

@@ -286,3 +286,12 @@ def test_open_gates_have_nothing_to_do() -> None:
     assert _gates_lines.lines(decision)[-1] == "All gates are open."
     assert _gates_lines.refusal(decision) == ("", "")
     assert max(map(len, _gates_lines.lines(decision))) <= _gates_lines.WIDTH
+
+
+def test_runes_of_a_node_of_the_same_name_in_another_fleet_prove_nothing() -> None:
+    good = gates_world.good()
+    good["runes-alpha"] = {**good["runes-alpha"], "facts": {"fleet": "lab"}}
+    found = gates_world.finding(context(good), "C4")
+    assert (found.state, found.detail) == (BLOCK, "runes-alpha is of fleet lab")
+    del good["runes-alpha"]["facts"]
+    assert state("C4", context(good)) == BLOCK
