@@ -59,8 +59,8 @@ nodes:
   returned: always
 skew:
   description:
-    - Who runs what. C(stacks) has each stack with its nodes and whether it was tested, C(pairs) whether two of them were
-      tested beside each other, C(last_evidence) the newest evidence of any kind.
+    - Who runs what. C(stacks) has each stack with its nodes and whether it was tested, C(pairs) whether two of them
+      were tested beside each other, C(last_evidence) the newest evidence of any kind.
   type: dict
   returned: always
 lines:

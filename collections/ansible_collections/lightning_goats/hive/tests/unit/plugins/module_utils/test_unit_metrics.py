@@ -70,7 +70,7 @@ def test_nothing_is_known_of_a_last_success_that_nobody_wrote(tmp_path: Path) ->
 
 
 def test_every_check_of_a_gate_has_exactly_one_state(tmp_path: Path) -> None:
-    findings = [
+    findings: list[Json] = [
         {"gate": "A", "check": "A1", "state": "pass", "expires_at": 900.0},
         {"gate": "C", "check": "C1", "state": "waived", "expires_at": None},
     ]
