@@ -149,7 +149,10 @@ def carry_on(
     result["digest"] = _plan.digest(result, steps, result["spent"])
     if result["digest"] != going.plan:
         raise AnotherPlanError("the soaks, the failure budget or hive_commit were changed since it was approved")
-    if SOAKING in states.values():
+    if later and not {TODO, SOAKING} & set(states.values()):
+        # A node that is gone for good never soaks; nobody waits for it.
+        raise AnotherPlanError("nothing of it is left to do")
+    if to_judge(result, going, budget):
         # What concerns the run as a whole forbids judging too: another that is under way, settings that make no sense.
         lost = [node for node, state in states.items() if state == SOAKING and node not in part.nodes]
         hard = [one for one in result["refused"] if one["node"] in lost or one["node"] not in states]
@@ -327,11 +330,11 @@ def to_judge(plan: Json, going: UnderWay, budget: int) -> list[Json]:
         nodes = [node for node in wave["nodes"] if states[node] == SOAKING and node in going.records]
         waiting = [node for node in wave["nodes"] if states[node] == TODO]
         alone = [node for node in wave["nodes"] if node in going.self_reverted]
-        broken = bool(alone) and going.overdrawn(budget)
+        failed = {node: going.failed[node] for node in wave["nodes"] if node in going.failed}
+        broken = bool(alone or (nodes and failed)) and going.overdrawn(budget)
         if not broken and (not nodes or waiting):
             continue
         soak = going.records[nodes[0]]["soak"] if nodes else NO_SOAK
-        failed = {node: going.failed[node] for node in wave["nodes"] if node in going.failed}
         stages.append({"name": wave["name"], "number": number, "nodes": nodes, "failed": failed, "soak": soak})
     return stages
 

@@ -206,6 +206,23 @@ def test_what_forbids_the_next_stage_keeps_nobody_from_judging_this_one() -> Non
     assert [refusal["code"] for refusal in rollout.again()["refused"]] == ["syncing"]
 
 
+def test_what_forbids_a_stage_that_is_finished_first_is_no_reason_to_wait_but_to_stop() -> None:
+    rollout = Rollout().switch("alpha", "bravo", state="soaked").switch("charlie")
+    rollout.seen["delta"]["lock"] = {"rollout": "r2", "owner": "somebody", "stale": False}  # type: ignore[index]
+    plan = rollout.again()
+    assert (rollout.judged(plan), [refusal["code"] for refusal in plan["refused"]]) == ([], ["locked"])
+
+
+def test_nobody_waits_for_a_node_that_is_gone_for_good() -> None:
+    rollout = Rollout(fleet_nodes=["alpha", "bravo", "charlie"]).switch("alpha", "bravo", state="soaked")
+    del rollout.desired["delta"], rollout.seen["delta"]
+    rollout.desired["echo"], rollout.seen["echo"] = NEW, observation("echo", copy.deepcopy(OLD))
+    assert rollout.again()["later"] == ["echo"]
+    rollout.switch("charlie", state="soaked")
+    with pytest.raises(AnotherPlanError, match="nothing of it is left to do"):
+        rollout.again()
+
+
 def test_a_release_that_is_gone_keeps_nobody_from_judging_what_runs() -> None:
     rollout = Rollout().switch("alpha")
     rollout.desired["alpha"] = []
@@ -291,6 +308,14 @@ class TestFailures:
         rollout = Rollout().switch("alpha", "bravo", state="soaked").switch("charlie")
         rollout.switch("delta", state="self-reverted")
         assert rollout.judged(rollout.again()) == [("wave 2", ["charlie"], ["delta"])]
+
+    def test_nobody_is_switched_to_finish_a_stage_in_which_too_many_failed(self) -> None:
+        rollout = Rollout(waves=[1, 3]).switch("alpha", state="soaked").switch("charlie").back("bravo")
+        plan = rollout.again()
+        assert plan["states"]["delta"] == "todo"
+        assert rollout.judged(plan) == [("wave 1", ["charlie"], ["bravo"])]
+        within = Rollout(waves=[1, 3], failure_budget=1).switch("alpha", state="soaked").switch("charlie").back("bravo")
+        assert within.judged(within.again(), budget=1) == []
 
     def test_within_the_budget_nobody_is_asked_about_it(self) -> None:
         rollout = Rollout(failure_budget=1).switch("alpha", state="soaked").switch("bravo", state="self-reverted")
