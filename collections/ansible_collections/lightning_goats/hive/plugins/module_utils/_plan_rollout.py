@@ -121,6 +121,10 @@ def carry_on(
     Raises:
         AnotherPlanError: what was approved is not what would be done now.
     """
+    strange = sorted(set(going.records) - set(going.members))
+    if strange:
+        # Under its old name it would be left out, and its stage with it.
+        raise AnotherPlanError(f"{strange[0]} soaks in it under another name, which the inventory does not have")
     part = _Part(going, desired, observed, manifests, {**policy, "rollout": going.rollout}, refusals)
     for node in going.members:
         part.member(node)

@@ -45,8 +45,9 @@ def opening(windows: Sequence[Any], zone: str, now: float) -> float | None:
     today = datetime.fromtimestamp(now, place).date()
     opens: list[float] = []
     for days, start, end in parsed:
-        # From yesterday, whose window may go on over midnight, to the same day of next week.
-        for ahead in range(-1, 8):
+        # From yesterday, whose window may go on over midnight, into the week after next: a change of the clock may
+        # leave out the next one.
+        for ahead in range(-1, 15):
             day = today + timedelta(days=ahead)
             if day.weekday() not in days:
                 continue
@@ -54,7 +55,7 @@ def opening(windows: Sequence[Any], zone: str, now: float) -> float | None:
             ends = _moment((day + timedelta(days=1) if end <= start else day).isoformat(), end, place)
             if begins <= now < ends:
                 return None
-            if begins > now:
+            if now < begins < ends:
                 opens.append(begins)
     return min(opens)
 

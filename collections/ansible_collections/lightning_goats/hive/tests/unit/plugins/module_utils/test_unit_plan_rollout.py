@@ -195,6 +195,13 @@ def test_a_node_that_left_the_inventory_is_left_out() -> None:
     assert plan["left"] == {"delta": "delta is no longer in the inventory"}
 
 
+def test_a_canary_with_another_name_is_not_left_out_of_its_own_verdict() -> None:
+    rollout = Rollout().switch("alpha")
+    rollout.desired["alfa"], rollout.seen["alfa"] = rollout.desired.pop("alpha"), rollout.seen.pop("alpha")
+    with pytest.raises(AnotherPlanError, match="alfa soaks in it under another name"):
+        rollout.again(fleet_nodes=["alfa", "bravo", "charlie", "delta"])
+
+
 def test_what_forbids_the_next_stage_keeps_nobody_from_judging_this_one() -> None:
     rollout = Rollout().switch("alpha")
     rollout.seen["bravo"] = observation("bravo", copy.deepcopy(OLD), lightningd={"synced": False})

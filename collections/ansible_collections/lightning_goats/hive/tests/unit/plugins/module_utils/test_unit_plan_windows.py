@@ -69,6 +69,12 @@ def test_the_hour_that_a_clock_leaves_out_and_the_one_it_has_twice() -> None:
     assert opening(night, BERLIN, at("2026-10-25T03:30")) is None
 
 
+@pytest.mark.parametrize("moment", ["2026-03-28T12:00", "2026-03-29T00:30"])
+def test_a_window_that_lies_in_the_hour_that_is_left_out_opens_a_week_later(moment: str) -> None:
+    lost = [{"days": ["sun"], "start": "02:00", "end": "03:00"}]
+    assert opening(lost, BERLIN, at(moment)) == at("2026-04-05T02:00")
+
+
 @pytest.mark.parametrize(
     ("windows", "said"),
     [
