@@ -10,6 +10,7 @@ counts once, and an approval ends. A refused plan waits in ``<reports>/plans/<di
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.lightning_goats.hive.plugins.module_utils import _evidence, _plan
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _evidence, _plain_files, _plan
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _release_keys as keys
 from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import ReleaseError, canonical
 from ansible_collections.lightning_goats.hive.plugins.module_utils._registers import day
@@ -136,13 +137,14 @@ def look(directory: Path, digest: str, fleet: str, rules: Rules, now: float, sec
 def _read(path: Path, digest: str, fleet: str, rules: Rules, deadline: float) -> tuple[Approval, Key]:
     """One approval whose signature is that of its approver. Raises ReleaseError with the end of a sentence."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES)
+        data = _plain_files.read(path, MAX_BYTES)
         made = json.loads(data)
         said = made["predicate"]
         approver, words = str(said["approver"]), str(said["statement"])
         found = Approval(path, approver, float(said["approved_at"]), float(said["expires_at"]))
         subjects = [item["digest"]["sha256"] for item in made["subject"]]
+        if not (math.isfinite(found.approved_at) and math.isfinite(found.expires_at)):
+            raise ValueError("no time")
         known = made["_type"] == _evidence.STATEMENT and made["predicateType"] == PREDICATE
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _none("is no approval that this release reads") from error

@@ -293,6 +293,9 @@ def audit(distributions: Mapping[str, str], source: VulnerabilityService) -> lis
 def stale(database: Database, max_age_days: float, now: float | None = None) -> str:
     """Why a database does not count; empty when it does."""
     age = ((time.time() if now is None else now) - database.modified_at) / DAY
+    if age < -1:
+        # It would stay young for ever.
+        return f"its newest advisory is {-age:.0f} days from now: look at the clock, and fetch the database again"
     if age > max_age_days:
         return f"its newest advisory is {age:.0f} days old, more than {max_age_days:g}: fetch the database again"
     return ""

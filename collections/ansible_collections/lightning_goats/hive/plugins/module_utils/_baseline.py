@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _plain_files
 from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import ReleaseError
 from ansible_collections.lightning_goats.hive.plugins.module_utils._signatures import Verifier
 
@@ -31,6 +32,7 @@ ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_NO_REPLACE_OBJECTS": "1",
     "LC_ALL": "C",
 }
 
@@ -74,6 +76,13 @@ def _in_repository(named: Mapping[str, Any], place: Path, signers: Path, deadlin
         raise _wrong(f"{place} has no tag {tag}: {_last(kind)}")
     if kind.stdout.strip() != "tag":
         raise _wrong(f"{tag} is a lightweight tag, which nobody has signed: make one with git tag -s")
+    content = _git(place, ["cat-file", "tag", reference], deadline).stdout.encode()
+    signed_as = dict(_header(content)).get("tag")
+    if signed_as != tag:
+        raise _wrong(f"{tag} was made as tag {signed_as} and given another name afterwards")
+    if BEGIN not in content:
+        # What is a good signature of another kind, the repository's own configuration would say.
+        raise _wrong(f"{tag} is not signed by anybody whom {signers} lists for 'git' (it has no SSH signature)")
     settings = [
         "-c",
         "gpg.format=ssh",
@@ -89,14 +98,12 @@ def _in_repository(named: Mapping[str, Any], place: Path, signers: Path, deadlin
     points = _git(place, ["rev-parse", "--verify", f"{reference}^{{commit}}"], deadline)
     if points.stdout.strip() != named["commit"]:
         raise _wrong(f"{tag} is on commit {points.stdout.strip()[:12]}, the register says {named['commit'][:12]}")
-    content = _git(place, ["cat-file", "tag", reference], deadline)
-    return Baseline(tag, str(named["commit"]), good["who"], _tagged_at(content.stdout.encode()))
+    return Baseline(tag, str(named["commit"]), good["who"], _tagged_at(content))
 
 
 def _stored(named: Mapping[str, Any], path: Path, verifier: Verifier) -> Baseline:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_OBJECT_BYTES)
+        data = _plain_files.read(path, MAX_OBJECT_BYTES)
     except OSError as error:
         raise _wrong(f"the stored tag {path} cannot be read ({error.strerror})") from error
     start = data.find(BEGIN)

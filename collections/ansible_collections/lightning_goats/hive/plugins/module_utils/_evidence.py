@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _plain_files
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _release_keys as keys
 from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import (
     ReleaseError,
@@ -184,9 +185,11 @@ def signature_of(path: Path) -> Path:
 def read(path: Path, allowed_signers: Path) -> Evidence:
     """One statement, verified. Raises ReleaseError when it is no evidence."""
     try:
-        data = path.read_bytes()
+        data = _plain_files.read(path, MAX_BYTES)
     except OSError as error:
         raise ReleaseError("missing", f"{path} cannot be read ({error.strerror}): make new evidence.") from error
+    if len(data) > MAX_BYTES:
+        raise ReleaseError("schema", f"{path} is larger than {MAX_BYTES} bytes: make new evidence.")
     signer = verify_signature(data, signature_of(path), allowed_signers, NAMESPACE)
     return parse(path, data, signer)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ansible_collections.lightning_goats.hive.plugins.module_utils import _evidence
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _evidence, _plain_files
 from ansible_collections.lightning_goats.hive.plugins.module_utils._evidence import Evidence
 from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import ReleaseError
 from ansible_collections.lightning_goats.hive.plugins.module_utils._signatures import Verifier, signing_key
@@ -90,8 +90,7 @@ def _read(path: Path, verifier: Verifier) -> Evidence | str:
 
 def _bytes(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            data = file.read(_evidence.MAX_BYTES + 1)
+        data = _plain_files.read(path, _evidence.MAX_BYTES)
     except OSError as error:
         raise ReleaseError("missing", f"it cannot be read ({error.strerror})") from error
     if len(data) > _evidence.MAX_BYTES:

@@ -150,9 +150,9 @@ def _read_incidents(registers: Path) -> list[_incidents.Incident]:
 def _read_waivers(registers: Path, approvers: Path, runner: str, seconds: float) -> list[_registers.Waiver]:
     """The waivers, when an approver signed the file; none where there is no file."""
     path = registers / _registers.WAIVERS
-    if not path.is_file():
+    if not path.exists() and not path.is_symlink():
         return []
-    data = path.read_bytes()
+    data = _registers.read_bytes(path)
     waivers = _registers.parse_waivers(path, data)
     if not waivers:
         return []

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _plain_files
 from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import ReleaseError
 
 Json = dict[str, Any]
@@ -212,11 +213,10 @@ def _is_incident(path: Path) -> bool:
 def read_incident(path: Path) -> Incident:
     """One incident. Raises ReleaseError ``register`` with one sentence."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = _plain_files.read(path, MAX_BYTES)
         if len(data) > MAX_BYTES:
             raise _wrong(path, f"it is larger than {MAX_BYTES} bytes")
-        content = yaml.safe_load(data)
+        content = _plain_files.load_yaml(data)
     except OSError as error:
         raise _wrong(path, f"it cannot be read, {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:

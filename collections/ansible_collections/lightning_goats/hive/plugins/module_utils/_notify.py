@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,6 +34,7 @@ TRIES = 4
 BACKOFF_FACTOR, RETRY_AFTER_SECONDS = 0.5, 10
 AGAIN = (408, 425, 429, 500, 502, 503, 504)
 MAX_REASONS = 3
+LOGGERS = ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry", "requests.sessions")
 
 
 @dataclass(frozen=True)
@@ -117,9 +120,26 @@ def send(receivers: Sequence[Hook], told: Json, backoff_factor: float = BACKOFF_
     if not wanted:
         return []
     body = json.dumps(told, sort_keys=True).encode()
-    with ThreadPoolExecutor(max_workers=len(wanted)) as pool:
-        troubles = pool.map(lambda hook: _post(hook, body, delivery(told), backoff_factor), wanted)
+    with _quiet(), ThreadPoolExecutor(max_workers=len(wanted)) as pool:
+        troubles = list(pool.map(lambda hook: _post(hook, body, delivery(told), backoff_factor), wanted))
     return [f"webhook {hook.name} was not told: {why}" for hook, why in zip(wanted, troubles, strict=True) if why]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the network library from warning of each try: its words have the address, and Ansible may keep a log."""
+
+    def nothing(record: logging.LogRecord) -> bool:
+        return False
+
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    for logger in loggers:
+        logger.addFilter(nothing)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(nothing)
 
 
 def delivery(told: Json) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _plain_files
 from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import ReleaseError
 
 Json = dict[str, Any]
@@ -96,15 +97,14 @@ def read(registers: Path, fleet: str) -> Json | None:
     """The policy in force, None for none. Raises ReleaseError ``policy`` for one that cannot be understood."""
     path = registers / FILE
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = _plain_files.read(path, MAX_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ReleaseError("policy", f"{path} cannot be read ({error.strerror}): mend that, or remove it.") from error
     try:
-        policy: Any = yaml.safe_load(data) if len(data) <= MAX_BYTES else None
-    except yaml.YAMLError:
+        policy: Any = _plain_files.load_yaml(data) if len(data) <= MAX_BYTES else None
+    except (yaml.YAMLError, ValueError, RecursionError):
         policy = None
     if not _understood(policy):
         raise ReleaseError(

@@ -11,12 +11,13 @@ from __future__ import annotations
 import calendar
 import datetime
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _plain_files
 from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import ReleaseError
 
 Json = dict[str, Any]
@@ -100,7 +101,7 @@ def parse_waivers(path: Path, data: bytes) -> list[Waiver]:
 def read_baseline(registers: Path) -> Json:
     """What ``baseline.yml`` names: tag and commit, and the repository or the stored tag. Raises ReleaseError."""
     path = registers / BASELINE
-    content = _mapping(path, _bytes(path), {"tag", "commit"}, {"repository", "object"})
+    content = _mapping(path, read_bytes(path), {"tag", "commit"}, {"repository", "object"})
     wrong = Wrong(path, "it")
     found = {key: wrong.text(content, key) for key in content}
     if len(found["commit"]) not in (40, 64) or set(found["commit"]) - set("0123456789abcdef"):
@@ -196,7 +197,7 @@ Entry = tuple[Mapping[str, Any], Wrong]
 
 
 def _entries(path: Path, word: str) -> list[Entry]:
-    return _listed(path, _bytes(path), word)
+    return _listed(path, read_bytes(path), word)
 
 
 def _listed(path: Path, data: bytes, word: str) -> list[Entry]:
@@ -207,10 +208,10 @@ def _listed(path: Path, data: bytes, word: str) -> list[Entry]:
     return [(entry, Wrong(path, f"entry {number}")) for number, entry in enumerate(listed, 1)]
 
 
-def _bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """The content of a register. Raises ReleaseError ``register``."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = _plain_files.read(path, MAX_BYTES)
     except OSError as error:
         raise ReleaseError(
             "register", f"{path} cannot be read ({error.strerror}): write the register, even when it is empty."
@@ -222,9 +223,8 @@ def _bytes(path: Path) -> bytes:
 
 def _mapping(path: Path, data: bytes, needed: set[str], more: set[str]) -> Mapping[str, Any]:
     wrong = Wrong(path, "it")
-    load: Callable[[bytes], Any] = yaml.safe_load
     try:
-        content = load(data)
+        content = _plain_files.load_yaml(data)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise wrong(f"is no YAML ({' '.join(str(error).split())[:120]})") from error
     wrong.keys(content, needed, more)

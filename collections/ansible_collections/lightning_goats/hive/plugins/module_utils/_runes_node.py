@@ -224,7 +224,8 @@ def _tidy(work: _Work) -> None:
     if gone and not work.wanted.check_mode:
         for path in gone:
             path.unlink()
-            path.with_suffix(".json").unlink()
+            # A run that was killed may have left the one without the other.
+            path.with_suffix(".json").unlink(missing_ok=True)
         sync_dir(directory)
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _plain_files
 from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import ReleaseError
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -86,8 +87,7 @@ def signing_key(signature: Path) -> Key:
 def read_signature(signature: Path) -> Signature:
     """What a signature says of itself. Raises ReleaseError ``unsigned`` or ``signature``."""
     try:
-        with signature.open("rb") as file:
-            text = file.read(MAX_SIGNATURE_BYTES)
+        text = _plain_files.read(signature, MAX_SIGNATURE_BYTES)
     except OSError as error:
         raise ReleaseError("unsigned", f"{signature} is missing: have the file signed.") from error
     try:

@@ -23,7 +23,8 @@ extends_documentation_fragment:
   - lightning_goats.hive.node
 options:
   fleet:
-    description: Name of the fleet. The gates take the evidence for this fleet and for no other that has a node of the same name.
+    description:
+      - Name of the fleet. The gates take the evidence for no other fleet, though that may have a node of the same name.
     type: str
     default: ""
   roles:

@@ -107,6 +107,8 @@ def test_the_age_of_a_database_is_that_of_its_newest_advisory() -> None:
     found = database()
     assert _audit.stale(found, 14, NEWEST + 13 * 86400) == ""
     assert "15 days old" in _audit.stale(found, 14, NEWEST + 15 * 86400)
+    assert _audit.stale(found, 14, NEWEST - 3600) == ""
+    assert "30 days from now: look at the clock" in _audit.stale(found, 14, NEWEST - 30 * 86400)
     with pytest.raises(ReleaseError, match="fetch the database again") as caught:
         _security.source_of(ADVISORIES, "advisories", found, 14, NEWEST + 15 * 86400)
     assert caught.value.code == "advisories"

@@ -117,3 +117,29 @@ def test_a_git_that_hangs_blocks_at_the_deadline(
     with pytest.raises(ReleaseError) as error:
         verify(world, named(production), seconds=0.3)
     assert error.value.code == "deadline"
+
+
+def test_a_tag_of_another_name_and_a_program_of_the_repository_say_nothing(
+    world: World, production: tuple[Path, str], tmp_path: Path
+) -> None:
+    place = tmp_path / "production"
+    shutil.copytree(production[0], place)
+    gates_world.git(place, "update-ref", "refs/tags/v9.9.9", gates_world.git(place, "rev-parse", TAG).strip())
+    with pytest.raises(ReleaseError, match=f"was made as tag {TAG}"):
+        verify(world, named((place, production[1]), tag="v9.9.9"))
+
+    liar = tmp_path / "liar"
+    liar.write_text(
+        '#!/bin/sh\necho "[GNUPG:] GOODSIG 0123456789ABCDEF alice"\n'
+        "echo 'Good \"git\" signature for alice@test with ' >&2\necho '[GNUPG:] TRUST_ULTIMATE'\n"
+    )
+    liar.chmod(0o755)
+    gates_world.git(place, "config", "gpg.program", str(liar))
+    armor = "-----BEGIN PGP SIGNATURE-----\n\nnone\n-----END PGP SIGNATURE-----\n"
+    header = f"object {production[1]}\ntype commit\ntag v-liar\ntagger Eve <eve@test> 1800000000 +0000\n\nmine\n"
+    made = tmp_path / "made"
+    made.write_text(header + armor)
+    tag = gates_world.git(place, "hash-object", "-t", "tag", "-w", str(made)).strip()
+    gates_world.git(place, "update-ref", "refs/tags/v-liar", tag)
+    with pytest.raises(ReleaseError, match="it has no SSH signature"):
+        verify(world, named((place, production[1]), tag="v-liar"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import shutil
 import threading
 import time
@@ -335,3 +336,31 @@ def test_without_a_key_the_decision_is_not_written(world: World) -> None:
     context = world.context()
     decision = _gates.decide(_gates_checks.CHECKS, context)
     assert _gates_decision.write(decision, context, world.evidence, world.signer("nobody", "evidence")) is None
+
+
+@pytest.mark.parametrize("place", ["evidence", "signature", "approval", "register", "waivers", "incident"])
+def test_a_pipe_is_read_by_nobody(world: World, place: str) -> None:
+    """Nobody ever writes into it: whoever opened it would wait for ever, whatever the deadline."""
+    world.register()
+    world.incident()
+    world.add_all(gates_world.good())
+    world.approve()
+    name = "suite-cl-hive-20270114T080000000Z.json"
+    path = {
+        "evidence": world.evidence / name,
+        "signature": world.evidence / f"{name}.sig",
+        "approval": next((world.evidence / "approvals").glob("*.json")),
+        "register": world.registers / "defects.yml",
+        "waivers": world.registers / "waivers.yml",
+        "incident": world.registers / "incidents/2026-07-15-canary.yml",
+    }[place]
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    begun = time.monotonic()
+    context = world.context()
+    assert time.monotonic() - begun < 15
+    check = {"evidence": "A1", "signature": "A1", "approval": "S1", "register": "A2", "incident": "A3"}.get(place)
+    if check:
+        assert gates_world.finding(context, check).state == "block"
+    else:
+        assert "no ordinary file" in getattr(context.waivers, "reason", "")

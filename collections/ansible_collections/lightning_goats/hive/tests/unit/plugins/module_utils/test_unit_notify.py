@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -159,3 +160,17 @@ def test_two_of_one_name_are_refused_and_secrets_are_in_no_repr() -> None:
     with pytest.raises(ReleaseError, match="has a twice"):
         _notify.hooks([hook, hook])
     assert "hush" not in repr(_notify.hooks([hook]))
+
+
+def test_the_address_stands_in_no_log(receivers: list[Receiver], caplog: pytest.LogCaptureFixture) -> None:
+    """Ansible keeps what libraries log where it is told to keep a log."""
+    receivers.append(Receiver(503))
+    hook = {"name": "ops", "url": receivers[0].url}
+    with caplog.at_level(logging.DEBUG):
+        assert send(hook)
+        receivers[0].close()
+        assert send(hook)
+    assert "hush" not in caplog.text
+    # Others are not silenced.
+    logging.getLogger("urllib3.connectionpool").warning("heard")
+    assert "heard" in caplog.text

@@ -106,7 +106,7 @@ def test_a_time_that_is_none(tmp_path: Path, moment: Any) -> None:
 
 
 def test_times_without_quotes_are_times_too(tmp_path: Path) -> None:
-    text = yaml.safe_dump({"findings": [ACCEPTED, ACCEPTED]}).replace("'", "")
+    text = yaml.safe_dump({"findings": [ACCEPTED, dict(ACCEPTED)]}).replace("'", "")
     write(tmp_path, "findings.yml", text.replace("2027-02-01", "2027-02-01T00:00:00Z", 1))
     assert {one.expires_at for one in _registers.read_findings(tmp_path)} == {1_801_440_000.0}
 
@@ -124,3 +124,27 @@ def test_a_baseline_that_names_nothing(tmp_path: Path, content: Any, words: str)
     write(tmp_path, "baseline.yml", content)
     with pytest.raises(ReleaseError, match=words):
         _registers.read_baseline(tmp_path)
+
+
+OPEN = "id: D-1, title: lost, priority: high, status: open"
+# Some hundred characters that would be gigabytes in the sentence that says what is wrong.
+BOMB = "".join(f"{a}: &{a} [{f'*{b}, ' * 9}]\n" for a, b in zip("bcdefghij", "abcdefghi", strict=True))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (f"defects:\n- {{{OPEN}}}\ndefects: []\n", "defects stands there twice"),
+        (f"defects:\n- {{{OPEN}, status: closed}}\n", "status stands there twice"),
+        (f"defects:\n- &one {{{OPEN}}}\n- {{<<: *one, status: closed}}\n", "write out what"),
+        (f"a: &a [x]\n{BOMB}defects: *j\n", "write out what"),
+    ],
+)
+def test_what_a_reviewer_overlooks_is_no_register(tmp_path: Path, content: str, words: str) -> None:
+    """A merge in git may leave a key twice; YAML takes the last one."""
+    write(tmp_path, "defects.yml", content)
+    with pytest.raises(ReleaseError, match=words):
+        _registers.read_defects(tmp_path)
+    write(tmp_path, "waivers.yml", content)
+    with pytest.raises(ReleaseError, match=words):
+        _registers.parse_waivers(tmp_path / "waivers.yml", content.encode())
