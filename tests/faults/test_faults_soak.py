@@ -116,6 +116,20 @@ class TestMemory:
         assert rig.run("rolled_back", stage=other, deadman_seconds=0.0)["changed"] is False
         rig.assert_runs(new)
 
+    def test_its_plan_is_dead_before_the_way_back_is_kept(self, shared_rig: Rig, stacks: tuple[Stack, Stack]) -> None:
+        """Whoever is interrupted after that leaves nothing that the next run could go on with."""
+        rig, (old, _) = shared_rig, stacks
+        mine = stage(plan="c" * 64)
+        soak(rig, [rig.item("0.2.0", options={LIMIT: 7}), rig.second("0.2.0")], stage=mine)
+        begun = len(rig.journal())
+        asked: dict[str, Any] = {"stage": mine, "give_up": True, "deadman_seconds": 0.0, "summary": "rolled back"}
+        assert rig.run("rolled_back", **asked)["phase"] == "confirmed"
+        names = [entry["event"] for entry in rig.journal()[begun:]]
+        assert names.count("abandoned") == 1
+        assert names.index("abandoned") < names.index("confirmed")
+        assert rig.observe()["abandoned"][-1] == mine["plan"]
+        assert rig.run("switched", old, stage=mine)["code"] == "abandoned-plan"
+
     def test_a_stage_has_soaked_once(self, shared_rig: Rig, stacks: tuple[Stack, Stack]) -> None:
         rig = shared_rig
         asked: dict[str, Any] = {"stage": stage(), "verdict": "accepted", "summary": "no forwards\nfor a week"}

@@ -191,9 +191,15 @@ options:
     choices: [healthy, accepted]
     default: healthy
   summary:
-    description: One line for the journal, with V(soaked) and V(abandoned).
+    description: One line for the journal, with V(soaked), V(abandoned) and O(give_up).
     type: str
     default: ""
+  give_up:
+    description:
+      - With V(rolled_back), the plan of O(stage) is dead as soon as the node is back, as after V(abandoned), so that an
+        interruption between the two lets nobody go on with it.
+    type: bool
+    default: false
   lift_quarantine:
     description:
       - Try a release again that is quarantined because lightningd died in the switch that started it. Else it is
@@ -374,6 +380,7 @@ OPTIONS: dict[str, Any] = {
     },
     "verdict": {"type": "str", "choices": ["healthy", "accepted"], "default": "healthy"},
     "summary": {"type": "str", "default": ""},
+    "give_up": {"type": "bool", "default": False},
     "adopt": {"type": "str", "choices": ["auto", "no"], "default": "auto"},
     "adopt_identity": {"type": "str", "choices": ["refuse", "monolith", "present"], "default": "refuse"},
     "manifests": {"type": "list", "elements": "dict", "default": []},
@@ -402,6 +409,7 @@ PLAIN = (
     "stage",
     "verdict",
     "summary",
+    "give_up",
     "deadman_seconds",
     "lock_ttl_seconds",
     "break_lock",

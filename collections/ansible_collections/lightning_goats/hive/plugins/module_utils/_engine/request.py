@@ -58,6 +58,7 @@ class Request:
             that does not soak.
         verdict: why a soak ends: "healthy" or "accepted" (by a human).
         summary: one line about it, for the journal.
+        give_up: whether the plan of the stage is dead as soon as the node is back.
     """
 
     state: str
@@ -83,4 +84,5 @@ class Request:
     stage: dict[str, Any] | None = None
     verdict: str = "healthy"
     summary: str = ""
+    give_up: bool = False
     check_mode: bool = False

@@ -332,6 +332,7 @@ class Switch(Call):
             with session.record.step(Step.CONFIRM, by=by):
                 pass
             digest = stack_digest(seal(session.txn.target))
+            self._give_up_plan()
             facts = {"by": by, "stack_digest": digest, "height": self._height(), "backup": self._backup_id()}
             session.record.note("confirmed", facts)
             if not active_items(session.txn.target):
@@ -342,6 +343,13 @@ class Switch(Call):
             # Kept or not is what the journal says now; what was not kept, the dead-man or the controller undoes.
             raise self._fail(error, session.txn.phase, session.txn.target, reverted=False) from error
         return self.result(True, "confirmed", session.txn.target)
+
+    def _give_up_plan(self) -> None:
+        """Write down that a plan is dead before its way back is kept: killed in between, nobody may go on with it."""
+        stage, request = stage_of(self.request.stage), self.request
+        if request.give_up and stage is not None and stage["plan"] not in self.state.abandoned:
+            data = {"plan": stage["plan"], "summary": brake.plain(request.summary)}
+            self.journal.append("abandoned", data, "", request.rollout)
 
     def _done(self, step: Step) -> Result:
         """Return what a step of the transaction left in the journal; empty when it was not taken."""
