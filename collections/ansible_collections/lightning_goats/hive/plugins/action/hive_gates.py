@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.lightning_goats.hive.plugins.module_utils import (
     _approvals,
@@ -152,6 +153,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             runner=args["runner"],
             needed=args["approvals_needed"],
             approved=str(args["plan"].get("approved_plan") or ""),
+            throwaway=signer.throwaway and boolean(args["plan"].get("approval_required", True)),
             days=_gates.Days(
                 suite=args["suite_days"],
                 exercise=args["exercise_days"],

@@ -65,6 +65,8 @@ class Asked:
     runner: str = ""
     needed: int = 1
     approved: str = ""
+    # Whose evidence counts is said by nobody: whoever runs this has made the key, and could sign anything with it.
+    throwaway: bool = False
     days: Days = field(default_factory=Days)
     deadline_seconds: float = 20.0
 
@@ -77,7 +79,7 @@ def gather(places: Places, asked: Asked, github: GitHub, now: float) -> Context:
         asked.needed, places.approvers, asked.runner, _evidence_all.keys_that_signed(places.evidence, digests)
     )
     calls: dict[str, Callable[[], Any]] = {
-        "evidence": lambda: _evidence_all.collect(places.evidence, places.evidence_signers, seconds),
+        "evidence": lambda: _collect(places, asked, seconds),
         "defects": lambda: _registers.read_defects(places.registers),
         "findings": lambda: _registers.read_findings(places.registers),
         "incidents": lambda: _read_incidents(places.registers),
@@ -138,6 +140,16 @@ def _call(name: str, call: Callable[[], T], found: dict[str, T | Trouble]) -> No
     except OSError as error:
         answer = Trouble(f"{error.filename or name} cannot be used ({error.strerror or type(error).__name__})")
     found[name] = answer
+
+
+def _collect(places: Places, asked: Asked, seconds: float) -> _evidence_all.Collected:
+    if asked.throwaway:
+        raise ReleaseError(
+            "signers",
+            "evidence by a throw-away key counts only where nothing has to be approved: set "
+            "hive_evidence_signing_key and hive_evidence_allowed_signers",
+        )
+    return _evidence_all.collect(places.evidence, places.evidence_signers, seconds)
 
 
 def _read_incidents(registers: Path) -> list[_incidents.Incident]:

@@ -40,22 +40,25 @@ class Proofs:
     gaps: list[Gap] = field(default_factory=list)
     used: list[Evidence] = field(default_factory=list)
 
-    def need(self, name: str, subject: str, command: str, about: Collection[str]) -> Evidence | None:
-        """Ask for evidence ``name`` (kind and label) about all digests of ``about``; None leaves a gap."""
-        found = self.first([name], about)
+    def need(self, name: str, subject: str, command: str, about: Collection[str], fleet: str = "") -> Evidence | None:
+        """Ask for evidence ``name`` (kind and label) about all digests of ``about``; None leaves a gap.
+
+        ``fleet`` is asked for where the label alone does not say what was looked at: others have nodes of this name.
+        """
+        found = self.first([name], about, fleet)
         if isinstance(found, Evidence):
             self.use(found)
             return found
         self.gaps.append(Gap(subject, found, command))
         return None
 
-    def first(self, names: Sequence[str], about: Collection[str]) -> Evidence | str:
+    def first(self, names: Sequence[str], about: Collection[str], fleet: str = "") -> Evidence | str:
         """The first good statement of one of ``names``, else why there is none, by the one that came closest."""
         if isinstance(self.context.evidence, Trouble):
             return f"{' or '.join(names)}: {self.context.evidence.reason}"
         reasons = []
         for name in names:
-            found = self._newest(name, about)
+            found = self._newest(name, about, fleet)
             if isinstance(found, Evidence):
                 return found
             reasons.append(found)
@@ -96,14 +99,17 @@ class Proofs:
             figures,
         )
 
-    def _newest(self, name: str, about: Collection[str]) -> Evidence | str:
+    def _newest(self, name: str, about: Collection[str], fleet: str) -> Evidence | str:
         evidence = self.context.evidence
         if isinstance(evidence, Trouble):
             return f"{name}: {evidence.reason}"
         there = evidence.found.get(name, ())
-        bound = [one for one in there if set(about) <= set(one.subjects.values())]
+        here = [one for one in there if not fleet or one.facts.get("fleet") == fleet]
+        bound = [one for one in here if set(about) <= set(one.subjects.values())]
         if bound:
             return self.fits(bound[0]) or bound[0]
+        if there and not here:
+            return f"{name} is of another fleet than {fleet}"
         if there:
             return f"{name} is about other artifacts than these"
         refused = evidence.refused.get(name, ())

@@ -292,6 +292,12 @@ def test_runes_of_a_node_of_the_same_name_in_another_fleet_prove_nothing() -> No
     good = gates_world.good()
     good["runes-alpha"] = {**good["runes-alpha"], "facts": {"fleet": "lab"}}
     found = gates_world.finding(context(good), "C4")
-    assert (found.state, found.detail) == (BLOCK, "runes-alpha is of fleet lab")
+    assert (found.state, found.detail) == (BLOCK, "runes-alpha is of another fleet than main")
+    # Nor do they stand in the way of those that are of this one.
+    newer, ours = (
+        gates_world.evidence("runes-alpha", one) for one in (good["runes-alpha"], gates_world.good()["runes-alpha"])
+    )
+    every = {name: [gates_world.evidence(name, spec)] for name, spec in good.items()}
+    assert state("C4", context(good, evidence=Collected({**every, "runes-alpha": [newer, ours]}))) == PASS
     del good["runes-alpha"]["facts"]
     assert state("C4", context(good)) == BLOCK

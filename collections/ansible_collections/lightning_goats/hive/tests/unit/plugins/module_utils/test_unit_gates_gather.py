@@ -338,6 +338,17 @@ def test_without_a_key_the_decision_is_not_written(world: World) -> None:
     assert _gates_decision.write(decision, context, world.evidence, world.signer("nobody", "evidence")) is None
 
 
+def test_a_throw_away_key_proves_nothing_where_plans_are_approved(world: World) -> None:
+    world.register()
+    world.add_all(gates_world.good())
+    context = world.context()
+    assert gates_world.finding(context, "A1").state == "pass"
+    refused = world.context(throwaway=True)
+    for check in gates_world.KINDS:
+        assert gates_world.finding(refused, check).state == "block"
+    assert "set hive_evidence_signing_key" in gates_world.finding(refused, "A1").detail
+
+
 @pytest.mark.parametrize("place", ["evidence", "signature", "approval", "register", "waivers", "incident"])
 def test_a_pipe_is_read_by_nobody(world: World, place: str) -> None:
     """Nobody ever writes into it: whoever opened it would wait for ever, whatever the deadline."""
