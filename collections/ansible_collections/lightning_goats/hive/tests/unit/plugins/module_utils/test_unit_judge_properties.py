@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -116,14 +117,29 @@ def test_sparse_errors_are_found_where_the_mann_whitney_rule_passes_them(seed: i
         assert mann_whitney(later["errors"], earlier["errors"]) <= PUBLISHED_SCORE
 
 
-def test_six_samples_of_sparse_errors_are_enough_without_controls() -> None:
-    lines = {
+def _lines(counts: Sequence[int]) -> dict[int, Json]:
+    """Samples with so many error lines each."""
+    return {
         n: {"log": {"broken": ["plugin-cl-hive: x"] * count, "count": count, "errors": [], "errors_count": count}}
-        for n, count in enumerate((0, 1, 2, 1, 0, 0))
+        for n, count in enumerate(counts)
     }
-    answer = judged({"alpha": subject(after=7, change=lines)}, {}, minutes=6.5)
+
+
+def test_forty_minutes_of_sparse_errors_are_enough_without_controls() -> None:
+    held = subject(after=42, change=_lines((0, 1, 2, 1, 0, 0) * 7))
+    answer = judged({"alpha": held}, {}, minutes=41.5)
     errors = next(held for held in answer["reasons"] if held["check"] == "errors")
-    assert (answer["verdict"], errors["figures"]["count"]) == ("failing", 3)
+    assert (answer["verdict"], errors["figures"]["count"]) == ("failing", 7)
+
+
+def test_errors_without_a_pause_are_many() -> None:
+    held = subject(after=42, change=_lines([1] * 42))
+    assert judged({"alpha": held}, {}, minutes=41.5)["reasons"][0]["check"] == "errors"
+
+
+def test_one_burst_is_no_series() -> None:
+    held = subject(after=25, change=_lines((0, 0, 3, 5, 2, 1)))
+    assert judged({"alpha": held}, {}, minutes=24.5)["state"] == "soaking"
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
