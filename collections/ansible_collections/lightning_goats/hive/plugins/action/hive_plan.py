@@ -372,7 +372,7 @@ def _planned(
             why = f"a new plan: rollout {going.rollout} does not go on, because {error}"
     plan = _timed(lambda timed: _plan.plan(sealed, observed, manifests, timed, refusals), policy)
     if why and plan["changes"]:
-        plan["remarks"] = [why, *plan["remarks"]]
+        plan["remarks"] = [why, *_plan_rollout.unjudged(plan, observed), *plan["remarks"]]
     return plan, None
 
 

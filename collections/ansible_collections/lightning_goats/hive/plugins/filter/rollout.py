@@ -59,11 +59,12 @@ def soaking_hosts(hostvars: Mapping[str, Any]) -> str:
 
 
 def going_on(hostvars: Mapping[str, Any]) -> bool:
-    """Whether further stages may begin: nothing soaks, or what soaked has been judged healthy."""
+    """Whether further stages may begin: nothing soaks, or what soaked is well, written down, and nothing else stops."""
     if not planned_run(hostvars).get("soaking"):
         return True
     verdict = _first(hostvars, _plan_hosts.SOAK_JUDGED)
-    return verdict is not None and verdict.get("state") == _plan_rollout.SOAKED
+    # The play of the judge has stopped then; that alone is not relied on.
+    return verdict is not None and verdict.get("state") == _plan_rollout.SOAKED and not soak_stops(hostvars)
 
 
 def not_back(hostvars: Mapping[str, Any]) -> list[str]:

@@ -280,6 +280,19 @@ class _Part:
         self.nodes[node] = {**step, "payments": _plan_remarks.payments(seen, self.desired[node], self.policy)}
 
 
+def unjudged(plan: Json, observed: Mapping[str, Json | None]) -> list[str]:
+    """What an approver has to know of a plan that stands in for a rollout: who stays on what nobody judges any more."""
+    found = []
+    for node, step in plan["nodes"].items():
+        soak = (observed.get(node) or {}).get("soak") or {}
+        if step["action"] == "none" and soak.get("state") == SOAKING:
+            found.append(
+                f"{node} soaks in {soak['stage']} of rollout {soak['rollout']}, keeps what it runs, and is not judged "
+                "any more; to take it back first, use playbooks/abort.yml"
+            )
+    return found
+
+
 def _remarks(plan: Json, policy: Json) -> list[str]:
     found = [f"left out: {why}" for why in plan["left"].values()]
     if plan["later"]:

@@ -134,6 +134,14 @@ class TestSoak:
         found = rollout.soak_stops(self.soaking(self.verdict("soaked"), "This plan needs an approval."))
         assert found == ["canary: soaked. No further stage begins:", "This plan needs an approval."]
 
+    def test_and_keeps_every_play_after_it_without_hosts(self) -> None:
+        for vars_ in (
+            self.soaking(self.verdict("soaked"), "braked"),
+            self.soaking(self.verdict("soaked", soaked=["b"])),
+        ):
+            assert rollout.planned_hosts(vars_) == rollout.staging_hosts(vars_) == rollout.NOBODY
+            assert rollout.inviting_hosts(vars_) == rollout.NOBODY
+
     def test_without_a_verdict_nothing_begins(self) -> None:
         assert "could not be judged" in rollout.soak_stops(self.soaking(None))[0]
 

@@ -195,6 +195,17 @@ def test_a_node_that_left_the_inventory_is_left_out() -> None:
     assert plan["left"] == {"delta": "delta is no longer in the inventory"}
 
 
+def test_another_plan_says_who_is_not_judged_any_more() -> None:
+    rollout = Rollout().switch("alpha")
+    plan = _plan.plan(rollout.desired, rollout.seen, KNOWN, {**POLICY, "terms": {}})
+    assert [line.partition(",")[0] for line in _plan_rollout.unjudged(plan, rollout.seen)] == [
+        "alpha soaks in canary of rollout r1"
+    ]
+    rollout.desired["alpha"] = [item(COMMS, "0.1.2")]
+    changed = _plan.plan(rollout.desired, rollout.seen, KNOWN, {**POLICY, "terms": {}})
+    assert _plan_rollout.unjudged(changed, rollout.seen) == []
+
+
 def test_a_canary_with_another_name_is_not_left_out_of_its_own_verdict() -> None:
     rollout = Rollout().switch("alpha")
     rollout.desired["alfa"], rollout.seen["alfa"] = rollout.desired.pop("alpha"), rollout.seen.pop("alpha")
