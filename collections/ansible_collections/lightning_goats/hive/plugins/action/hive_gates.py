@@ -37,6 +37,7 @@ ARGUMENTS: Json = {
     "allowed_signers": {"type": "str", "default": ""},
     "keys_dir": {"type": "str", "default": "var/keys"},
     "registers_dir": {"type": "str", "required": True},
+    "reviewed_dir": {"type": "str", "default": ""},
     "approvers": {"type": "str", "required": True},
     "approvals_needed": {"type": "int", "default": 1},
     "runner": {"type": "str", "default": ""},
@@ -140,7 +141,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         key, signers = (str(place(name)) if args[name] else "" for name in ("signing_key", "allowed_signers"))
         signer = _signer(key, signers, place("keys_dir"))
         places = _gates_gather.Places(
-            place("evidence_dir"), signer.allowed_signers, place("registers_dir"), place("approvers"), REVIEWED
+            place("evidence_dir"),
+            signer.allowed_signers,
+            place("registers_dir"),
+            place("approvers"),
+            REVIEWED,
+            place("reviewed_dir") if args["reviewed_dir"] else None,
         )
         now = time.time()
         fleet = [str(name) for name in (variables.get("groups") or {}).get("hive_nodes") or hosts.names]

@@ -51,6 +51,7 @@ class Places:
     registers: Path
     approvers: Path
     reviewed: Path
+    own: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def gather(places: Places, asked: Asked, github: GitHub, now: float) -> Context:
         days=asked.days,
         needed=asked.needed,
         approved=asked.approved,
-        reviewed=reviewed(places.reviewed),
+        reviewed=reviewed(places.reviewed, places.own),
     )
 
 
@@ -177,7 +178,12 @@ def _read_waivers(registers: Path, approvers: Path, runner: str, seconds: float)
     return waivers
 
 
-def reviewed(directory: Path) -> dict[str, str]:
-    """sha256 of each reviewed list that this checkout has."""
-    files = sorted(directory.iterdir()) if directory.is_dir() else []
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.suffix == ".toml"}
+def reviewed(directory: Path, own: Path | None = None) -> dict[str, str]:
+    """sha256 of each reviewed list that this checkout has, and ``own/`` of those that the operator has beside them."""
+    places = {"": directory, **({"own/": own} if own is not None else {})}
+    return {
+        f"{prefix}{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for prefix, place in places.items()
+        for path in (sorted(place.iterdir()) if place.is_dir() else ())
+        if path.suffix == ".toml"
+    }

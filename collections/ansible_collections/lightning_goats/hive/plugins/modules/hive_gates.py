@@ -51,6 +51,10 @@ options:
     description: Where the registers of defects, findings, incidents, waivers and the baseline lie.
     type: str
     required: true
+  reviewed_dir:
+    description: Directory with reviewed lists of your own, against which evidence was made beside the shipped ones.
+    type: str
+    default: ""
   approvers:
     description: The ssh-keygen file of who may approve plans, sign waivers and sign the baseline tag.
     type: str

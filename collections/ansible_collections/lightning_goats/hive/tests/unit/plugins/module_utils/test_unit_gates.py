@@ -301,3 +301,17 @@ def test_runes_of_a_node_of_the_same_name_in_another_fleet_prove_nothing() -> No
     assert state("C4", context(good, evidence=Collected({**every, "runes-alpha": [newer, ours]}))) == PASS
     del good["runes-alpha"]["facts"]
     assert state("C4", context(good)) == BLOCK
+
+
+@pytest.mark.parametrize(("check", "name"), [("C2", "surface-cl-hive"), ("C3", "mcp-tools"), ("C4", "runes-alpha")])
+def test_lists_of_the_operator_count_as_they_are_now(check: str, name: str) -> None:
+    """Evidence that was held against a list of somebody's own, which the fleet does not have, proves nothing."""
+    file = {"C2": "rpc.toml", "C3": "mcp-tools.toml", "C4": "runes.toml"}[check]
+    good = gates_world.good()
+    own = {f"own/{file}": gates_world.OTHER}
+    with_own = {**gates_world.REVIEWED, **own}
+    assert state(check, context(good, reviewed=with_own)) == BLOCK
+    spec = {**good[name], "subjects": {**good[name]["subjects"], **own}}
+    assert state(check, context({**good, name: spec})) == BLOCK
+    others = {key: {**one, "subjects": {**one["subjects"], **own}} for key, one in good.items()}
+    assert state(check, context(others, reviewed=with_own)) == PASS
