@@ -32,6 +32,7 @@ SOAK_BACK = "__hive_soak_back"
 SOAK_NOTED = "__hive_soak_noted"
 LAST_LOOK = "__hive_canary_last_look"
 FLEET_JUDGED = "__hive_canary_fleet_verdict"
+FLEET_BACK = "__hive_canary_back"
 
 
 def plain(value: Any) -> Any:

@@ -37,7 +37,7 @@ class Facts:
         switches, confirms, reverts: results per node of what was called.
         verdicts: verdict per wave name.
         failures: per node a sentence for what went wrong, whichever task it was.
-        backs: results per node of going back because a stage failed its soak.
+        backs: results per node of going back because a stage failed its soak, or the fleet was not kept as a whole.
         gates: what hive_gates answered, None when it was not asked.
         soaks: the soaks of stages, as ``_report_soak.shaped`` makes them, in the order of the stages.
         held: why no stage begins after those that have soaked.
@@ -246,6 +246,10 @@ def node_result(facts: Facts, node: str, step: Json | None) -> tuple[str, str]:
         return _untouched(facts, node, failure)
     if any((found or {}).get("unreachable") for found in (switch, confirm, revert)):
         return "unreachable", failure
+    back = facts.backs.get(node) or {}
+    if any(back.get(word) for word in ("unreachable", "failed", "changed")):
+        # It was kept, and then taken back because the fleet was not.
+        return _back(back), failure
     if (confirm is not None and not confirm.get("failed")) or (
         switch.get("phase") == "confirmed" and not switch.get("failed")
     ):
@@ -259,12 +263,16 @@ def node_result(facts: Facts, node: str, step: Json | None) -> tuple[str, str]:
     return "failed", failure
 
 
+def _back(back: Json) -> str:
+    """The word for a node that was to go back."""
+    return "unreachable" if back.get("unreachable") else "failed" if back.get("failed") else "reverted"
+
+
 def _untouched(facts: Facts, node: str, failure: str) -> tuple[str, str]:
     """The same of a node that this run does not switch: it may soak since an earlier run, or have gone back from it."""
     back, soak = facts.backs.get(node), (facts.observed.get(node) or {}).get("soak") or {}
     if back is not None:
-        bad = "unreachable" if back.get("unreachable") else "failed" if back.get("failed") else "reverted"
-        return bad, failure
+        return _back(back), failure
     for stage in facts.soaks:
         if node in stage["nodes"] and stage["state"] != _report_soak.PAUSED:
             return stage["state"], failure

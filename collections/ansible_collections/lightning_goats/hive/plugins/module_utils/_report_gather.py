@@ -34,6 +34,7 @@ WATCHED = (
     _plan_hosts.LAST_LOOK,
     _plan_hosts.CONFIRMED,
     _plan_hosts.REVERTED,
+    _plan_hosts.FLEET_BACK,
     _plan_hosts.ROLLED_BACK,
 )
 
@@ -70,7 +71,7 @@ def gather(hosts: _plan_hosts.Hosts, args: Json) -> _report.Facts:
         switches=results(hosts, names, _plan_hosts.SWITCHED) | results(hosts, names, _plan_hosts.ROLLED_BACK),
         confirms=confirms,
         reverts=results(hosts, names, _plan_hosts.REVERTED),
-        backs=results(hosts, names, _plan_hosts.SOAK_BACK),
+        backs=results(hosts, names, _plan_hosts.SOAK_BACK) | results(hosts, names, _plan_hosts.FLEET_BACK),
         verdicts=verdicts,
         failures=failures,
         gates=hosts.first(GATES),

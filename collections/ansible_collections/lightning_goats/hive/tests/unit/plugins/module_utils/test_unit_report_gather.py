@@ -213,3 +213,17 @@ def test_gates_and_history_are_kept_and_option_values_are_not() -> None:
 
 def test_a_run_that_asked_no_check_has_no_gates() -> None:
     assert report({"*": {_report_gather.GATES: {"decision": "denied", "findings": []}}})["gates"] is None
+
+
+@pytest.mark.parametrize(
+    ("back", "result"),
+    [
+        ({"changed": True}, "reverted"),
+        ({"failed": True, "msg": "it does not go back"}, "failed"),
+        ({"changed": False}, "confirmed"),
+    ],
+)
+def test_a_node_that_was_kept_and_taken_back_with_its_fleet_is_not_called_confirmed(back: Json, result: str) -> None:
+    switched, kept = {"phase": "switched", "changed": True}, {"phase": "confirmed", "changed": True}
+    results = {_plan_hosts.SWITCHED: switched, _plan_hosts.CONFIRMED: kept, _plan_hosts.FLEET_BACK: back}
+    assert report({"alpha": results})["nodes"]["alpha"]["result"] == result
