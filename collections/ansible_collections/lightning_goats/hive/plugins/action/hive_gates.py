@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible import context
+from ansible.constants import DEFAULT_HOST_LIST
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.lightning_goats.hive.plugins.module_utils import (
@@ -76,27 +79,27 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             # The task that plans says why, in its own words.
             return result
         try:
-            context, places, signer = self._context(args, plan, hosts, variables)
+            seen, places, signer = self._context(args, plan, hosts, variables)
         except ReleaseError as error:
             result.update(failed=True, msg=str(error), code=error.code)
             return result
-        decision = _gates.decide(_gates_checks.CHECKS, context)
+        decision = _gates.decide(_gates_checks.CHECKS, seen)
         told = [f"The plan is refused: {refusal['message']}" for refusal in plan["refused"]]
         decision = _gates.Decision(decision.findings, [*decision.remarks, *dict.fromkeys(told)])
         result.update(
             decision=decision.word,
             findings=_plan_hosts.plain([finding.as_dict() for finding in decision.findings]),
-            lines=_gates_lines.lines(decision),
-            advice=_gates_lines.advice(decision),
+            lines=_gates_lines.with_inventory(_gates_lines.lines(decision), inventories()),
+            advice=_gates_lines.with_inventory(_gates_lines.advice(decision), inventories()),
             msg=_gates_lines.refusal(decision)[1],
         )
         if not self._task.check_mode:
             try:
-                result["path"] = str(_gates_decision.write(decision, context, places.evidence, signer) or "")
+                result["path"] = str(_gates_decision.write(decision, seen, places.evidence, signer) or "")
                 self._offer(args, plan, variables)
             except (ReleaseError, OSError) as error:
                 result["lines"] = [*result["lines"], f"The decision could not be written: {error}"]
-            result["lines"] = [*result["lines"], *_counted(args, context.fleet, result, variables)]
+            result["lines"] = [*result["lines"], *_counted(args, seen.fleet, result, variables)]
         self._enforce(result, args, plan, hosts, decision)
         return result
 
@@ -199,6 +202,12 @@ def _signer(key: str, signers: str, directory: Path) -> keys.Signer:
     if key and signers and not Path(key).is_file():
         return keys.Signer(Path(key), Path(signers), throwaway=False, namespace=_evidence.NAMESPACE)
     return keys.find_signer(key, signers, directory, _evidence.NAMESPACE)
+
+
+def inventories() -> list[str]:
+    """The inventories that were given with -i, as seen from where Ansible was called when they lie below it."""
+    given = [str(path) for path in context.CLIARGS.get("inventory") or () if str(path) not in DEFAULT_HOST_LIST]
+    return [os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path for path in given]
 
 
 def soaking(hosts: _plan_hosts.Hosts) -> bool:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Sequence
 
@@ -39,7 +40,7 @@ def table(rows: Sequence[Row], width: int = WIDTH) -> list[str]:
     told = []
     for row in rows:
         begin = "  ".join(cell.ljust(size) for cell, size in zip(row[:4], widths, strict=True))
-        for number, part in enumerate(textwrap.wrap(row[4], max(width - left, LEAST)) or [""]):
+        for number, part in enumerate(textwrap.wrap(row[4], max(width - left, LEAST), break_on_hyphens=False) or [""]):
             told.append(f"{begin if number == 0 else ' ' * (left - 2)}  {part}".rstrip())
     return told
 
@@ -60,6 +61,12 @@ def commands(blocked: Sequence[Finding]) -> list[str]:
         for command in {gap.command: None for gap in finding.gaps} or {"": None}:
             by_command.setdefault(command or f"mend what it says: {finding.title}", []).append(finding.check)
     return [f"  {', '.join(dict.fromkeys(checks))}: {command}" for command, checks in by_command.items()]
+
+
+def with_inventory(told: Sequence[str], inventories: Sequence[str]) -> list[str]:
+    """The same lines, their commands for the inventories that were given: without, Ansible takes the sandbox's."""
+    given = "".join(f" -i {shlex.quote(inventory)}" for inventory in inventories)
+    return [line.replace("ansible-playbook playbooks/", f"ansible-playbook{given} playbooks/") for line in told]
 
 
 def refusal(decision: Decision) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.lightning_goats.hive.plugins.action import hive_gates
-from ansible_collections.lightning_goats.hive.plugins.module_utils import _gates
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _gates, _gates_lines
 from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import ReleaseError
 
 Json = dict[str, Any]
@@ -71,3 +71,12 @@ def test_whoever_only_looks_does_not_need_the_key(tmp_path: Any) -> None:
     assert (found.allowed_signers, found.key.is_file()) == (listed, False)
     with pytest.raises(ReleaseError):
         hive_gates._signer(str(tmp_path / "key"), "", tmp_path)
+
+
+def test_commands_are_for_the_inventory_that_was_asked_about() -> None:
+    told = ["  A1: ansible-playbook playbooks/suites.yml", "  B1: ansible-playbook -i <a lab> playbooks/rollout.yml"]
+    assert _gates_lines.with_inventory(told, []) == told
+    assert _gates_lines.with_inventory(told, ["inventories/mine", "two words"]) == [
+        "  A1: ansible-playbook -i inventories/mine -i 'two words' playbooks/suites.yml",
+        told[1],
+    ]
