@@ -74,6 +74,7 @@ class Outcome:
         subjects: the artifacts that it is about.
         tested_with: what else took part, by name and sha256.
         missing: checks that were required and never made.
+        until: when what it was read from ends to count; None where it was seen itself.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Outcome:
     tested_with: Mapping[str, str] = field(default_factory=dict)
     untested: str = ""
     figures: Json = field(default_factory=dict)
+    until: float | None = None
 
     @property
     def result(self) -> str:
@@ -189,6 +191,7 @@ def monolith(
     wanted = {release.digest for release in releases}
     checks: list[Check] = []
     used: dict[str, str] = {}
+    ends: list[float] = []
     for kind in ("adoption", "carry-back"):
         about = [one for one in proofs.get(kind, ()) if wanted & _digests(one)]
         if not about:
@@ -211,7 +214,9 @@ def monolith(
         missing = sorted(release.name for release in releases if release.digest not in _digests(newest))
         checks.append(Check(f"{kind} of all plugins", not missing, f"without {missing[0]}" if missing else ""))
         used[newest.path.name] = digests[newest.path.name]
-    return Outcome(MONOLITH, artifacts(releases), described(releases), now, now, checks, tested_with=used)
+        ends += [] if newest.expires_at is None else [newest.expires_at]
+    until = min(ends, default=None)
+    return Outcome(MONOLITH, artifacts(releases), described(releases), now, now, checks, tested_with=used, until=until)
 
 
 def _digests(found: _evidence.Evidence) -> set[str]:
@@ -227,6 +232,9 @@ def _digests(found: _evidence.Evidence) -> set[str]:
 
 def statement(outcome: Outcome, lightningd: Json, command: str, valid_days: int) -> Json:
     """What was seen as an in-toto statement about all artifacts of the combination."""
+    own = round(outcome.finished_at, 3) + valid_days * DAY if valid_days else None
+    # Nothing is younger because it was read again.
+    ends = [end for end in (own, outcome.until) if end is not None]
     titles: dict[bool | None, list[str]] = {True: [], False: [], None: []}
     for check in outcome.checks:
         titles[check.ok].append(check.title)
@@ -244,7 +252,7 @@ def statement(outcome: Outcome, lightningd: Json, command: str, valid_days: int)
         "figures": {"seconds": round(outcome.finished_at - outcome.started_at, 2), **outcome.figures},
         "started_at": round(outcome.started_at, 3),
         "finished_at": round(outcome.finished_at, 3),
-        "expires_at": round(outcome.finished_at, 3) + valid_days * DAY if valid_days else None,
+        "expires_at": min(ends, default=None),
         "command": command,
     }
     tested_with = {**outcome.tested_with}

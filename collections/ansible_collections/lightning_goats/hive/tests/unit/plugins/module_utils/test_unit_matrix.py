@@ -144,6 +144,15 @@ def test_the_monolith_is_what_runs_on_nodes_have_shown(adoption: list[Any], back
         assert set(found.tested_with) == {"adoption-process-1.json", "carry-back-process-1.json"}
 
 
+def test_what_was_read_from_evidence_counts_no_longer_than_that() -> None:
+    proofs = {"adoption": [proof("adoption", ends=50.0)], "carry-back": [proof("carry-back")]}
+    names = {f"{kind}-process-1.json": "ab" * 32 for kind in proofs}
+    found = _matrix.monolith(STACK, proofs, names, 10.0)
+    for days in (0, 30):
+        assert _matrix.statement(found, {}, "again", days)["predicate"]["hive"]["expires_at"] == 50.0
+    assert _matrix.statement(outcome(), {}, "again", 0)["predicate"]["hive"]["expires_at"] is None
+
+
 class Stacks:
     """What the inventory says of each node."""
 
