@@ -112,7 +112,7 @@ def _claimed_key(path: Path, digests: set[str]) -> str:
         subjects = json.loads(_bytes(path))["subject"]
         if digests & {item["digest"]["sha256"] for item in subjects}:
             return signing_key(_evidence.signature_of(path)).fingerprint
-    except (ReleaseError, ValueError, KeyError, TypeError):
+    except (ReleaseError, ValueError, KeyError, TypeError, RecursionError):
         # No evidence for anybody, so nobody signed any.
         return ""
     return ""

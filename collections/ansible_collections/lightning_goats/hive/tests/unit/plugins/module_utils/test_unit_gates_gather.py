@@ -338,6 +338,15 @@ def test_without_a_key_the_decision_is_not_written(world: World) -> None:
     assert _gates_decision.write(decision, context, world.evidence, world.signer("nobody", "evidence")) is None
 
 
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"[]", b'{"subject": 5}', b"\xff", b""])
+def test_a_file_of_anything_among_the_evidence_closes_no_other_check(world: World, content: bytes) -> None:
+    world.register()
+    world.add_all(gates_world.good())
+    (world.evidence / "suite-cl-hive-20270114T100000000Z.json").write_bytes(content)
+    context = world.context()
+    assert {gates_world.finding(context, check).state for check in gates_world.KINDS} == {"pass"}
+
+
 def test_a_throw_away_key_proves_nothing_where_plans_are_approved(world: World) -> None:
     world.register()
     world.add_all(gates_world.good())
