@@ -48,7 +48,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
                 f"hive_soak_accept names {args['accept']!r}, and what soaks is {', '.join(wrong)}: correct the name."
             )
         series = {node: _series_of(hosts, node) for node in hosts.names}
-        stages = [judged(stage, run, series, args) for stage in run["soaking"]]
+        stages = together([judged(stage, run, series, args) for stage in run["soaking"]])
         state = next(word for word in STATES if any(stage["state"] == word for stage in stages))
         result.update(
             changed=False,
@@ -112,6 +112,28 @@ def judged(stage: Json, run: Json, series: Mapping[str, Json | str], args: Json)
     }
 
 
+def together(stages: list[Json]) -> list[Json]:
+    """The stages, where one failed: its plan dies with it, and what still soaks under a dead plan is never judged.
+
+    So that goes back as well. Several soak at once where the whole fleet is kept at once.
+    """
+    failed = [stage["name"] for stage in stages if stage["state"] == _judge_soak.FAILED]
+    if not failed:
+        return stages
+    words = f"its plan is dead, because {', '.join(failed)} failed, so that it would never be judged"
+    found = []
+    for stage in stages:
+        if stage["state"] in (_judge_soak.SOAKING, _judge_soak.PAUSED):
+            reason = _reason("", "plan", words)
+            answer = {**stage, "verdict": _judge.FAILING, "state": _judge_soak.FAILED, "come_back_at": 0}
+            answer.update(remaining_seconds=0, reasons=[reason, *stage["reasons"]])
+            back = [*dict.fromkeys([*stage["back"], *stage["nodes"]])]
+            found.append({**answer, "back": back, "msg": _sentence(stage["name"], answer)})
+        else:
+            found.append(stage)
+    return found
+
+
 def _answer(stage: Json, nodes: list[str], run: Json, series: Mapping[str, Json | str], args: Json) -> Json:
     subjects = {}
     for node in nodes:
@@ -139,11 +161,15 @@ def _answer(stage: Json, nodes: list[str], run: Json, series: Mapping[str, Json 
 
 
 def _went_back(node: str, why: str) -> Json:
+    return _reason(node, "self-reverted", f"it went back by itself: {why}")
+
+
+def _reason(node: str, check: str, detail: str) -> Json:
     return {
         "node": node,
-        "check": "self-reverted",
+        "check": check,
         "verdict": _judge.FAILING,
-        "detail": f"it went back by itself: {why}",
+        "detail": detail,
         "figures": {},
         "command": "ansible-playbook playbooks/status.yml",
     }
