@@ -315,3 +315,12 @@ def test_lists_of_the_operator_count_as_they_are_now(check: str, name: str) -> N
     assert state(check, context({**good, name: spec})) == BLOCK
     others = {key: {**one, "subjects": {**one["subjects"], **own}} for key, one in good.items()}
     assert state(check, context(others, reviewed=with_own)) == PASS
+
+
+@pytest.mark.parametrize(
+    ("node", "age", "expected"), [("gone", 1, BLOCK), ("gone", 40, PASS), ("bravo", 1, BLOCK), ("bravo", 40, BLOCK)]
+)
+def test_a_failed_drill_of_a_node_that_is_no_more_ends(node: str, age: float, expected: str) -> None:
+    good = gates_world.good()
+    good[f"drill-{node}"] = {**good["drill-bravo"], "result": "FAILED", "age_days": age, "expires_days": 30 - age}
+    assert state("B4", context(good)) == expected
