@@ -48,7 +48,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
                 f"hive_soak_accept names {args['accept']!r}, and what soaks is {', '.join(wrong)}: correct the name."
             )
         series = {node: _series_of(hosts, node) for node in hosts.names}
-        stages = together([judged(stage, run, series, args) for stage in run["soaking"]])
+        stages = [judged(stage, run, series, {**args, **pace(hosts, stage, args)}) for stage in run["soaking"]]
+        stages = together(stages)
         state = next(word for word in STATES if any(stage["state"] == word for stage in stages))
         result.update(
             changed=False,
@@ -63,6 +64,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             msg="; ".join(stage["msg"] for stage in stages),
         )
         return result
+
+
+def pace(hosts: _plan_hosts.Hosts, stage: Json, args: Json) -> Json:
+    """How far apart the samples of a stage are: as far as those of its slowest probe, else it seems to miss some."""
+    default = args["interval_seconds"]
+    seconds = [float(hosts.get(node, "hive_probe_interval_seconds") or default) for node in stage["nodes"]]
+    return {"interval_seconds": max(seconds, default=default)}
 
 
 def _series_of(hosts: _plan_hosts.Hosts, node: str) -> Json | str:

@@ -24,7 +24,7 @@ options:
     type: str
     default: ""
   interval_seconds:
-    description: How often the probes look.
+    description: How often the probes look, where a node does not say otherwise by C(hive_probe_interval_seconds).
     type: float
     default: 30
   restarts_allowed:

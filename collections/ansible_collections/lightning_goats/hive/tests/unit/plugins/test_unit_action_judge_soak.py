@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.lightning_goats.hive.plugins.action import hive_judge_soak
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan_hosts
 
 Json = dict[str, Any]
 
@@ -39,6 +40,16 @@ def test_what_still_soaks_under_a_plan_that_failed_goes_back_with_it(state: str)
     assert found[0]["msg"].startswith("canary: failing: its plan is dead, because wave 1 failed")
     assert found[0]["come_back_at"] == 0
     assert found[1] == failed
+
+
+def test_a_node_whose_probe_looks_less_often_than_the_others_is_judged_at_its_own_pace() -> None:
+    variables: Json = {"a": {"hive_probe_interval_seconds": 300}, "b": {"hive_probe_interval_seconds": 60}, "c": {}}
+    hosts = _plan_hosts.Hosts({"hostvars": variables, "ansible_play_hosts_all": list(variables)})
+    paces = [
+        hive_judge_soak.pace(hosts, stage("canary", "soaking", *nodes), {"interval_seconds": 60.0})
+        for nodes in (["a", "b"], ["b", "c"], [])
+    ]
+    assert [one["interval_seconds"] for one in paces] == [300.0, 60.0, 60.0]
 
 
 def test_what_has_soaked_stays_and_without_a_failure_nothing_changes() -> None:
