@@ -50,6 +50,7 @@ REHEARSE = (
     '\'{{"hive_rehearse_from": {{"<plugin>": "<version before>"}}}}\''
 )
 EXERCISES: Mapping[str, str] = {"install": INSTALL, "upgrade": REHEARSE, "rollback": REHEARSE}
+TAG = f"git -c gpg.format=ssh -c user.signingkey=<key> tag -s <tag> <commit>, then name it in {BASELINE}"
 DEADLINE_SECONDS = 20.0
 
 
@@ -349,7 +350,7 @@ def approvals(context: Context) -> Answer:
 def baseline(context: Context) -> Answer:
     """The last production baseline is tagged, and somebody whom the approvers' list names signed the tag."""
     if isinstance(context.baseline, Trouble):
-        return Answer([Gap(FLEET, context.baseline.reason, f"git tag -s <tag>, then name it in {BASELINE}")])
+        return Answer([Gap(FLEET, context.baseline.reason, TAG)])
     found = context.baseline
     age = None if found.tagged_at is None else context.now - found.tagged_at
     return Answer(detail=f"{found.tag} on {found.commit[:12]}, signed by {found.signer}", age_seconds=age)
