@@ -150,7 +150,7 @@ class TestMemory:
         rig, (old, new) = shared_rig, stacks
         dead = stage(plan="d" * 64)
         assert [rig.run("abandoned", stage=dead)["changed"] for _ in range(2)] == [True, False]
-        assert rig.observe()["abandoned"] == ["d" * 64]
+        assert rig.observe()["abandoned"].count("d" * 64) == 1
         refused = rig.run("switched", old, stage=dead)
         assert (refused["phase"], refused["code"]) == ("refused", "abandoned-plan")
         assert rig.run("switched", old, stage=dead, check_mode=True)["code"] == "abandoned-plan"
