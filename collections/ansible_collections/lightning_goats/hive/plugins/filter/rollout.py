@@ -169,17 +169,18 @@ def within_budget(hostvars: Mapping[str, Any], node: str) -> bool:
     return _plan_stage.within_budget(planned_run(hostvars), _look(hostvars), node)
 
 
-def stopped(looked: Mapping[str, Any], hostvars: Mapping[str, Any], beginning: bool) -> list[str]:
+def stopped(batch: Sequence[str], hostvars: Mapping[str, Any], beginning: bool) -> list[str]:
     """Why the run stops here: a brake, and before a stage begins also a pause or a window that has shut.
 
     Args:
-        looked: what the look at every node registered: one result for each, with a line ``brake: why`` or
-            ``pause: why`` for each file that it found.
-        hostvars: for the windows.
+        batch: the nodes that have looked, each at its share of the fleet. What one registered has a result for each
+            node it looked at, with a line ``brake: why`` or ``pause: why`` for each file that it found.
+        hostvars: for what they registered, and for the windows.
         beginning: whether a stage is about to begin.
     """
     found = []
-    for result in looked.get("results") or []:
+    look = _look(hostvars)
+    for result in [one for node in batch for one in (look(str(node), _plan_hosts.LOOKED) or {}).get("results") or []]:
         node = str(result["item"]["node"])
         for line in result.get("stdout_lines") or []:
             kind, _, reason = str(line).partition(": ")

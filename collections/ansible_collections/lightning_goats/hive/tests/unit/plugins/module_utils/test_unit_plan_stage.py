@@ -106,26 +106,30 @@ class TestWholeFleet:
 
 
 class TestStops:
-    def looked(self, *lines: str) -> Json:
-        return {"results": [{"item": {"node": "a"}, "stdout_lines": list(lines)}, {"item": {"node": "b"}}]}
+    def stopped(self, beginning: bool, *lines: str, **run: Any) -> list[str]:
+        """What stops a batch of b and c, of which c has looked at a and could not reach d."""
+        own = {"results": [{"item": {"node": "b"}, "stdout_lines": []}]}
+        share = {"results": [{"item": {"node": "a"}, "stdout_lines": list(lines)}, {"item": {"node": "d"}}]}
+        hostvars = {
+            "b": {"__hive_gate_result": {"run": {**OPEN, **run}}, "__hive_canary_look": own},
+            "c": {"__hive_canary_look": share},
+        }
+        return rollout.stopped(["b", "c"], hostvars, beginning)
 
     def test_a_brake_always_stops(self) -> None:
-        hostvars = {"a": {"__hive_gate_result": {"run": OPEN}}}
         for beginning in (True, False):
-            (sentence,) = rollout.stopped(self.looked("brake: it  burns "), hostvars, beginning)
+            (sentence,) = self.stopped(beginning, "brake: it  burns ")
             assert "The brake of a is set (it burns)" in sentence
 
     def test_a_pause_only_before_a_stage(self) -> None:
-        hostvars = {"a": {"__hive_gate_result": {"run": OPEN}}}
-        assert rollout.stopped(self.looked("pause: "), hostvars, False) == []
-        (sentence,) = rollout.stopped(self.looked("pause: "), hostvars, True)
+        assert self.stopped(False, "pause: ") == []
+        (sentence,) = self.stopped(True, "pause: ")
         assert "a is paused (no reason is given)" in sentence
 
     def test_and_so_does_a_window_that_has_shut(self) -> None:
         never = {"windows": [{"days": ["mon"], "start": "00:00", "end": "00:01"}], "timezone": "UTC"}
-        hostvars = {"a": {"__hive_gate_result": {"run": {"windows": never}}}}
-        found = rollout.stopped(self.looked(), hostvars, True)
-        assert rollout.stopped(self.looked(), hostvars, False) == []
+        found = self.stopped(True, windows=never)
+        assert self.stopped(False, windows=never) == []
         assert found in ([], [sentence for sentence in found if "run again after Mon" in sentence])
 
 
