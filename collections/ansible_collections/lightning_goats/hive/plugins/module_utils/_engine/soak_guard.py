@@ -92,7 +92,7 @@ def look(node: Node, settings: Json, sample: Json, before: Json | None) -> Json 
     if facts["undoing"] or soak["state"] == SELF_REVERTED:
         # Begun and killed, or done and not yet written down.
         return {**told, "undo": _start(node, settings, {"reason": facts["undoing"], "samples": []}, soak)}
-    if not soak["soak"].get("self_revert", True) or soak["self_revert_failed"]:
+    if not soak["soak"].get("self_revert", True) or soak["self_revert_failed"] or over(soak, float(sample["time"])):
         return told
     mine = before is not None and before.get("transaction") == soak["transaction"]
     told.update(_carry(node, soak, sample, before if mine and before is not None else {}))
@@ -105,6 +105,15 @@ def look(node: Node, settings: Json, sample: Json, before: Json | None) -> Json 
             samples = {"looks": length, "times": told["times"][key]}
             told["undo"] = _start(node, settings, {"reason": told["breach"], "samples": samples}, soak)
     return told
+
+
+def over(soak: Json, now: float) -> bool:
+    """Return whether a soak has had all the time that it may take, and is people's business from then on.
+
+    A plan that nobody goes on with leaves its soak behind: months later its node must not go back on its own.
+    """
+    windows = soak["soak"]
+    return now > float(soak["since"]) + 60 * (float(windows["minutes"]) + float(windows["extend_minutes"]))
 
 
 def _carry(node: Node, soak: Json, sample: Json, before: Json) -> Json:

@@ -302,6 +302,19 @@ class TestLooks:
         assert self.look(node, [self.sample(node)]) == [{}]
         assert started == []
 
+    def test_a_soak_that_somebody_left_behind_takes_no_node_back(
+        self, soaking: Past, node: Node, started: list[Json]
+    ) -> None:
+        facts = soak_guard.watched(node)
+        assert facts is not None
+        soak = facts["soak"]
+        end = soak["since"] + 60 * (soak["soak"]["minutes"] + soak["soak"]["extend_minutes"])
+        late = [self.sample(node, plugins=[], time=end + 60 * number) for number in range(1, 5)]
+        assert [one["undo"] for one in self.look(node, late)] == ["", "", "", ""]
+        assert started == []
+        self.look(node, [self.sample(node, plugins=[], time=end - 60 * number) for number in (3, 2, 1)])
+        assert len(started) == 1
+
     def test_three_in_a_row_and_no_fewer(self, soaking: Past, node: Node, started: list[Json]) -> None:
         bad, good = self.sample(node, plugins=[]), self.sample(node)
         self.look(node, [bad, bad, good, bad, bad, good])
