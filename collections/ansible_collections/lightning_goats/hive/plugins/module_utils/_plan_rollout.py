@@ -249,6 +249,10 @@ class _Part:
             step = _plan.node_plan(seen, after, self.manifests, self.policy)
             if step["action"] not in ("none", "resume"):
                 raise AnotherPlanError(f"{node}, which has soaked, needs work again ({step['steps'][0].strip()})")
+            if step["action"] == "resume" and not record["soak"]["minutes"]:
+                # Killed between its confirmation and the end of the run: the lock is still to be given back.
+                self._state(node, seen, TODO, step)
+                return
         before = _plan.normal(record["previous"])
         step = {**self._idle(node, seen), "action": record["action"], "before": before, "after": _plan.normal(after)}
         step["rollback"] = guards.rollback_class(before, after, self.manifests)

@@ -125,6 +125,20 @@ def test_and_after_it_has_soaked() -> None:
     assert (rollout.judged(plan), rollout.stages(plan)) == ([], ["wave 1"])
 
 
+def test_a_node_that_was_killed_between_its_confirmation_and_its_lock_gives_the_lock_back() -> None:
+    brief = {"canary": _plan_rollout.NO_SOAK, "wave": _plan_rollout.NO_SOAK}
+    rollout = Rollout().switch("alpha", state="soaked")
+    seen = rollout.seen["alpha"]
+    assert seen is not None
+    seen["soak"]["soak"] = _plan_rollout.NO_SOAK
+    seen["lock"] = {"rollout": "r1", "owner": "r1", "stale": False}
+    plan = rollout.again()
+    assert plan["digest"] == rollout.plan["digest"]
+    first = _plan_rollout.to_do(plan, brief)[0]
+    assert (first["name"], first["nodes"]) == ("canary", ["alpha"])
+    assert plan["nodes"]["alpha"]["action"] == "resume"
+
+
 def test_a_rollout_of_which_every_node_has_soaked_is_complete() -> None:
     assert not Rollout().switch("alpha", "bravo", "charlie", state="soaked").going.complete()
     assert Rollout().switch(*NODES, state="soaked").going.complete()
