@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.machine import Machine
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.node import Node
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.probe_look import hive_peers
 from hive_sandbox.fleet import Fleet
 from waiting import wait_until
 
@@ -80,6 +83,16 @@ def methods(node: FleetNode) -> set[str]:
 
 def members(node: FleetNode) -> set[str]:
     return {member["peer_id"] for member in node.ok("hive-members")["members"]}
+
+
+def members_at_the_probe(node: FleetNode) -> int | None:
+    """How many members the probe sees at this node; it knows where they are listed, and nothing else of the plugin."""
+    described = {"name": node.name, "runtime": "process", "network": node.file.network, "state_dir": "/nonexistent"}
+    machine = Machine(Node.from_params({**described, "lightning_dir": node.file.lightning_dir}))
+    try:
+        return hive_peers(machine, 10.0)
+    finally:
+        machine.rpc.close()
 
 
 def bad_lines(node: FleetNode, since: int) -> list[str]:
@@ -187,6 +200,7 @@ def test_a_hive_forms_by_tickets_and_every_member_knows_it(
         assert joiner.ok("hive-join", {"ticket": ticket})["status"] == "join_requested"
     everybody = {node.id for node in group}
     wait_until(lambda: all(members(node) == everybody for node in group), 60, "all three list each other")
+    wait_until(lambda: members_at_the_probe(alpha) == 2, 30, "the probe at alpha sees the two others")
     assert {node.ok("hive-status")["hive_id"] for node in group} == {founded["hive_id"]}
 
     used = alpha.ok("hive-invite")["ticket"]

@@ -42,12 +42,18 @@ class Operator:
             "hive_config_file": str(node.node.config_file),
             "hive_user": "root",
             "hive_approval_required": False,
+            "hive_gates_required": False,
             "hive_soak_seconds": 1,
             "hive_soak_interval_seconds": 0.5,
+            "hive_canary_soak_minutes": 0,
+            "hive_wave_soak_minutes": 0,
             "hive_probe": False,
             "hive_releases_dir": str(shelf.releases),
             "hive_allowed_signers": str(shelf.signers),
             "hive_reports_dir": str(node.root / "reports"),
+            "hive_evidence_dir": str(node.root / "evidence"),
+            "hive_evidence_keys_dir": str(node.root / "keys"),
+            "hive_registers_dir": str(node.root / "registers"),
             "hive_stack": [{"name": "hive-fixture", "version": "0.1.0"}],
         }
         self.inventory.write_text(json.dumps({"hive_nodes": {"hosts": {"field": variables}}}))

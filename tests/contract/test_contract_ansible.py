@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan_run
 from contract.repository import COLLECTION, ROOT, load, modules, playbooks, roles, tracked
 
 HEADINGS = ("What it does", "When", "Before you start", "Command", "Expected output", "Abort point", "Downtime", "Undo")
@@ -32,6 +33,12 @@ def test_defaults_and_argument_specs_say_the_same(role: Path) -> None:
             assert not option.get("required"), f"{name} has a default and is required"
         else:
             assert "default" not in option, f"{name}: default only in the words"
+
+
+def test_defaults_that_are_needed_where_no_role_is_are_those_of_the_roles() -> None:
+    """A run looks for brakes on all nodes of the fleet, also on those of whose roles it knows nothing."""
+    assert load(ROOT / "roles/hive_common/defaults/main.yml")["hive_state_dir"] == _plan_run.STATE_DIR
+    assert load(ROOT / "roles/hive_probe/defaults/main.yml")["hive_probe_interval_seconds"] == _plan_run.PROBE_SECONDS
 
 
 @pytest.mark.parametrize("path", modules(), ids=_name)

@@ -180,11 +180,24 @@ def test_every_variable_a_page_names_exists() -> None:
     unknown = {
         (_name(path), match.group())
         for path in DOCS
-        if not re.search(r"reference/(cl-|hive-kit)", _name(path))  # tables of the plugins, and what they answer
+        # Tables of the plugins and what they answer; and names of metrics, which have a test of their own.
+        if not re.search(r"reference/(cl-|hive-kit|metrics)", _name(path))
         for match in VARIABLE.finditer(path.read_text(encoding="utf-8"))
         if match.group() not in known
     }
     assert sorted(unknown) == []
+
+
+def test_every_metric_is_documented_and_no_other() -> None:
+    code = (COLLECTION / "plugins/module_utils/_metrics.py").read_text(encoding="utf-8")
+    made = set(re.findall(r'"(hive_(?:rollout|gates?|fleet|node)_[a-z_]+)"', code)) | {
+        "hive_node_brake",
+        "hive_node_pause",
+    }
+    page = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"`(hive_(?:rollout|gates?|fleet|node)_[a-z_]+)`", page))
+    assert len(made) > 20
+    assert made == told
 
 
 def test_every_variable_that_a_message_names_exists() -> None:

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from contract.repository import ROOT
+from contract.repository import COLLECTION, ROOT
 
 PAGE = ROOT / "docs/design/failure-modes.md"
 NAMED = re.compile(r"`((?:\w+/)*test_\w+\.py)::(test_\w+)`")
@@ -31,8 +31,9 @@ def functions(path: Path) -> frozenset[str]:
 
 
 def place(file: str) -> Path:
-    """Where a test file is: under tests/, or with the plugin that it tests."""
-    return next((ROOT / "plugins_src").glob(f"*/tests/{file}"), ROOT / "tests" / file)
+    """Where a test file is: under tests/, with the plugin that it tests, or in the collection's own tests."""
+    others = [*(ROOT / "plugins_src").glob(f"*/tests/{file}"), *(COLLECTION / "tests/unit").rglob(file)]
+    return next(iter(others), ROOT / "tests" / file)
 
 
 def rows(text: str) -> list[list[str]]:

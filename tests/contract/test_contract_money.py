@@ -201,6 +201,7 @@ SENDERS = {
     "_drill_warden.py",
     "_getmanifest.py",
     "_probe_setup.py",
+    "_suites_run.py",
 }
 SENDING = {"kill", "killpg", "pidfd_send_signal", "send_signal", "terminate"}
 

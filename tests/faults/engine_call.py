@@ -13,6 +13,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.final
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.node import Node
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.request import Request
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.restore import RestoreRequest, restore
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.soak_undo import undo
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.switch import Switch
 from faults.rig import TIMEOUTS
 
@@ -33,10 +34,12 @@ def main() -> int:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     node = Node.from_params(call["node"])
     set_id, phrase = changes.pop("set_id", ""), changes.pop("phrase", "")
-    early = changes.pop("early", "")
+    early, settings = changes.pop("early", ""), changes.pop("self_undo", None)
     request = Request(state=call["state"], stack=call["stack"], timeouts=TIMEOUTS, **changes)
     try:
-        if set_id:
+        if settings is not None:
+            outcome = {"told": undo(node, settings)}
+        elif set_id:
             outcome = restore(node, RestoreRequest(set_id, True, phrase, request))
         elif early:
             outcome = finalize(node, FinalizeRequest(request.rollout, 0.0, early, timeouts=TIMEOUTS))

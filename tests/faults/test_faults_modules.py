@@ -40,6 +40,10 @@ OBSERVED = {
     "python",
     "journal",
     "problems",
+    "soak",
+    "abandoned",
+    "brake",
+    "pause",
 }
 SWITCHED = {
     "changed",

@@ -129,6 +129,9 @@ class Fleet:
     shelf: Shelf
     variables: Json = field(default_factory=dict)
     more_environment: dict[str, str] = field(default_factory=dict)
+    reports_dir: Path | None = None
+    # Seconds for one playbook, on a machine that is busy with others.
+    patience: float = 240
 
     @property
     def sandbox(self) -> Path:
@@ -140,7 +143,7 @@ class Fleet:
 
     @property
     def reports(self) -> Path:
-        return self.root / "reports"
+        return self.reports_dir or self.root / "reports"
 
     @property
     def nodes(self) -> list[str]:
@@ -169,9 +172,16 @@ class Fleet:
             "hive_releases_dir": str(self.shelf.releases),
             "hive_allowed_signers": str(self.shelf.signers),
             "hive_reports_dir": str(self.reports),
+            "hive_evidence_dir": str(self.root / "evidence"),
+            "hive_evidence_keys_dir": str(self.root / "keys"),
+            "hive_registers_dir": str(self.root / "registers"),
             "hive_approval_required": False,
+            "hive_approvals_needed": 0,
+            "hive_gates_required": False,
             "hive_soak_seconds": 0.5,
             "hive_soak_interval_seconds": 0.1,
+            "hive_canary_soak_minutes": 0,
+            "hive_wave_soak_minutes": 0,
             "hive_deadman_seconds": 30,
             "hive_min_free_bytes": 0,
             "hive_htlc_margin_blocks": 1,
@@ -247,7 +257,7 @@ class Fleet:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=240,
+            timeout=self.patience,
         )
         return Outcome(done.returncode, done.stdout)
 

@@ -18,8 +18,7 @@ Json = dict[str, Any]
 def fleet(shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A node that runs the fixture plugin and has a backup set of it."""
     root = tmp_path_factory.mktemp("drill")
-    places = {"hive_evidence_dir": str(root / "evidence"), "hive_evidence_keys_dir": str(root / "keys")}
-    fleet = Fleet(root, shelf, places)
+    fleet = Fleet(root, shelf)
     fleet.up(1)
     fleet.good("rollout")
     fleet.good("backup")
@@ -28,8 +27,8 @@ def fleet(shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fl
 
 
 def evidence(fleet: Fleet) -> list[Path]:
-    """All statements, oldest first."""
-    return sorted((fleet.root / "evidence").glob("*.json"))
+    """All statements of drills, oldest first."""
+    return sorted((fleet.root / "evidence").glob("drill-*.json"))
 
 
 def predicate(path: Path) -> Json:

@@ -123,3 +123,21 @@ def test_lost_while_it_is_staged_nothing_is_switched(start_fleet: Callable[..., 
     assert "bravo could not be reached" in outcome.text or "bravo cannot be reached" in outcome.text
     assert [fleet.version(node) for node in fleet.nodes] == ["", ""]
     assert not any(entry["event"] == "begin" for node in fleet.nodes for entry in fleet.journal(node))
+
+
+def test_a_node_that_is_away_when_its_stage_begins_costs_nobody_the_report(pair: Fleet) -> None:
+    """The canary is kept, the report says who was lost, and the same command goes on when the node is back."""
+    before, version, pids = pair.version("bravo"), next(VERSIONS), pair.pids()
+    pair.host(
+        "bravo",
+        ansible_connection="dropping",
+        ansible_drop_journal=str(pair.sandbox / "alpha/hive/journal.jsonl"),
+        ansible_drop_event="confirmed",
+        ansible_drop_since=len(pair.journal("alpha")),
+        ansible_drop_answer=False,
+    )
+    outcome = pair.bad("rollout", **to(version))
+    assert "bravo cannot be reached" in outcome.text
+    assert results(pair) == {"alpha": "confirmed", "bravo": "unreachable"}
+    assert [pair.version(node) for node in pair.nodes] == [version, before]
+    ends_well(pair, version, pids)

@@ -157,7 +157,8 @@ def it_was_paid_once_and_both_know(pair: Pair, before: int, due: int) -> None:
     assert pair.owned() == before - due
     status = "hive-distributed-settlement-status"
     for node in (pair.alpha, pair.bravo):
-        wait_until(lambda node=node: node.ok(status)["settled_periods"], SECONDS, f"{node.name} has settled")  # type: ignore[misc]
+        # A report that was not acknowledged is sent again after half a minute, then after a whole one.
+        wait_until(lambda node=node: node.ok(status)["settled_periods"], 3 * SECONDS, f"{node.name} has settled")  # type: ignore[misc]
 
 
 def an_older_database_comes_back(pair: Pair, copy: Path, created_at: float) -> None:
@@ -169,6 +170,7 @@ def an_older_database_comes_back(pair: Pair, copy: Path, created_at: float) -> N
     pair.start(pair.alpha)
 
 
+@pytest.mark.timeout(600)
 def test_a_week_is_paid_once(pair: Pair, tmp_path: Path) -> None:
     due = agree(pair)
     pair.stop(pair.alpha)

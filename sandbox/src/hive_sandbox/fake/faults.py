@@ -22,7 +22,7 @@ FAULTS: dict[str, str] = {
     "slow-plugin-start": "`plugin start` takes `seconds` (default 5) longer",
     "hang-rpc": "no command but sandbox-fault is answered any more",
     "slow-rpc": "every command takes `seconds` (default 1) longer",
-    "log-broken": "one line at level BROKEN, `message`, now",
+    "log-broken": "one line at level BROKEN, `message`, now, by `source` (default lightningd)",
     "unsynced": "getinfo carries warning_lightningd_sync",
     "bitcoind-unsynced": "getinfo carries warning_bitcoind_sync",
     "drop-channel": "the channel `channel` (default: the first) goes to AWAITING_UNILATERAL",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import time
 from typing import TYPE_CHECKING, Any
 
 from . import onion
@@ -16,14 +14,10 @@ if TYPE_CHECKING:
     from .peers import Peer
 
 _BLOCKS_TOO_SOON = 3
-_EVENT_MEMBERS = (
-    "created_index", "updated_index", "payment_hash", "in_channel", "in_htlc_id", "out_channel", "out_htlc_id",
-    "in_msat", "out_msat", "fee_msat", "status", "failcode", "failreason", "style", "received_time", "resolved_time",
-)  # fmt: skip
 
 
 class Htlcs:
-    """The HTLCs of all channels, and the list of forwards."""
+    """The HTLCs of all channels."""
 
     def __init__(self, node: Node) -> None:
         self.node = node
@@ -31,7 +25,7 @@ class Htlcs:
         node.peers.handlers |= {"htlc_add": self._on_add, "htlc_end": self._on_end}
 
     def load(self) -> None:
-        """Go on counting where the last run ended; fail forwards that the restart interrupted before they left."""
+        """Go on counting where the last run ended."""
         everything = [htlc for channel in self.node.channels.by_id.values() for htlc in channel.htlcs]
         self._index = max((htlc.index for htlc in everything), default=0)
         self._updates = max((htlc.updated for htlc in everything), default=0)
@@ -47,6 +41,11 @@ class Htlcs:
 
     # -- sending ----------------------------------------------------------------------------------------------
 
+    def takes(self, channel: Channel, amount_msat: int) -> bool:
+        """Whether a channel can take an HTLC of this size now."""
+        linked = self.node.peers.peer(channel.peer_id).link is not None
+        return channel.state == NORMAL and linked and amount_msat <= channel.spendable_msat
+
     def offer(
         self,
         channel: Channel,
@@ -57,9 +56,9 @@ class Htlcs:
         forwards: list[Any],
     ) -> Htlc | None:
         """Send an HTLC over a channel; None when the channel cannot take it."""
-        peer = self.node.peers.peer(channel.peer_id)
-        if channel.state != NORMAL or peer.link is None or amount_msat > channel.spendable_msat:
+        if not self.takes(channel, amount_msat):
             return None
+        peer = self.node.peers.peer(channel.peer_id)
         htlc = Htlc(channel.next_number, "out", amount_msat, payment_hash, expiry, self.next_index(), forwards=forwards)
         channel.next_number += 1
         channel.to_us_msat -= amount_msat
@@ -150,17 +149,23 @@ class Htlcs:
             wrong = onion.INCORRECT_CLTV
         elif expiry <= self.node.chain.height + _BLOCKS_TOO_SOON:
             wrong = onion.EXPIRY_TOO_SOON
-        record = self._new_forward(channel, htlc, scid, amount)
-        sent = None
-        if wrong is None:
-            origin = [channel.channel_id, htlc.number, record["created_index"]]
-            sent = self.offer(out, amount, htlc.payment_hash, expiry, rest, origin)
-        if sent is None:
-            kind = wrong or onion.TEMPORARY_CHANNEL_FAILURE
-            self._end_forward(record["created_index"], "local_failed", {"failcode": kind[0], "failreason": kind[1]})
-            self.end(channel, htlc, self._fail(kind, scid))
+        elif not self.takes(out, amount):
+            wrong = onion.TEMPORARY_CHANNEL_FAILURE
+        members = {
+            "in_channel": channel.short_channel_id,
+            "in_htlc_id": htlc.number,
+            "out_channel": scid,
+            "in_msat": htlc.amount_msat,
+        }
+        if wrong is not None:
+            self.node.forwards.refused(members, htlc.payment_hash, wrong)
+            self.end(channel, htlc, self._fail(wrong, scid))
             return
-        self._update_forward(record["created_index"], {"out_htlc_id": sent.number})
+        members |= {"out_msat": amount, "fee_msat": htlc.amount_msat - amount}
+        index = self.node.forwards.offered(members, htlc.payment_hash)
+        sent = self.offer(out, amount, htlc.payment_hash, expiry, rest, [channel.channel_id, htlc.number, index])
+        assert sent is not None, "nothing has happened since the channel could take it"
+        self.node.forwards.sent(index, sent.number)
 
     # -- the end ----------------------------------------------------------------------------------------------
 
@@ -200,58 +205,13 @@ class Htlcs:
             self.node.payments.on_outcome(htlc.payment_hash, outcome)
             return
         origin_id, number, index = htlc.forwards
-        self._end_forward(index, "settled" if preimage else "failed", {})
+        self.node.forwards.ended(index, bool(preimage))
         origin = self.node.channels.by_id.get(origin_id)
         incoming = origin.htlc(number, "in") if origin else None
         if origin is not None and incoming is not None:
             self.end(origin, incoming, outcome)
 
-    # -- forwards ---------------------------------------------------------------------------------------------
-
-    def _new_forward(self, channel: Channel, htlc: Htlc, scid: str, amount_msat: int) -> dict[str, Any]:
-        record = {
-            "in_channel": channel.short_channel_id,
-            "in_htlc_id": htlc.number,
-            "out_channel": scid,
-            "in_msat": htlc.amount_msat,
-            "out_msat": amount_msat,
-            "fee_msat": htlc.amount_msat - amount_msat,
-            "status": "offered",
-            "style": "tlv",
-            "received_time": time.time(),
-            "payment_hash": htlc.payment_hash,
-        }
-        with self.node.database.transaction() as connection:
-            index = connection.execute("INSERT INTO forwards (document) VALUES (?)", (json.dumps(record),)).lastrowid
-        record = {"created_index": index, **record}
-        self._tell_forward(record)
-        return record
-
-    def _end_forward(self, index: int, status: str, more: dict[str, Any]) -> None:
-        self._update_forward(index, {"status": status, "resolved_time": time.time(), "updated_index": index, **more})
-        self._tell_forward(self.forwards(index)[0])
-
-    def _update_forward(self, index: int, changes: dict[str, Any]) -> None:
-        record = {**self.forwards(index)[0], **changes}
-        with self.node.database.transaction() as connection:
-            connection.execute("UPDATE forwards SET document = ? WHERE id = ?", (json.dumps(record), index))
-
-    def _tell_forward(self, record: dict[str, Any]) -> None:
-        event = {name: record[name] for name in _EVENT_MEMBERS if name in record}
-        if "updated_index" in event:
-            del event["created_index"]
-        self.node.topics.publish("forward_event", event)
-
-    def forwards(self, index: int | None = None) -> list[dict[str, Any]]:
-        """Return the records of forwards, with the payment hash that listforwards does not show."""
-        rows = self.node.database.rows(
-            "SELECT id, document FROM forwards WHERE id = coalesce(?, id) ORDER BY id", index
-        )
-        return [{"created_index": number, **json.loads(document)} for number, document in rows]
-
-    def fees_collected(self) -> int:
-        """Return the fees of all settled forwards, in millisatoshi."""
-        return sum(int(record["fee_msat"]) for record in self.forwards() if record["status"] == "settled")
+    # -- the list ------------------------------------------------------------------------------------------------------
 
     def listed(self) -> list[dict[str, Any]]:
         """Return the entries of listhtlcs."""

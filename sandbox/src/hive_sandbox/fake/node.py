@@ -19,6 +19,7 @@ from .commands import CommandTable
 from .database import Database
 from .datastore import Datastore
 from .faults import Faults
+from .forwards import Forwards
 from .gossip import Graph
 from .htlcs import Htlcs
 from .invoices import Invoices
@@ -64,6 +65,7 @@ class Node:
         self.peers = Peers(self)
         self.graph = Graph(self)
         self.channels = Channels(self)
+        self.forwards = Forwards(self)
         self.htlcs = Htlcs(self)
         self.wallet = Wallet(self)
         self.invoices = Invoices(self)
@@ -81,6 +83,7 @@ class Node:
         """Take up what the database remembers."""
         self.chain.load()
         self.channels.load()
+        self.forwards.load()
         self.htlcs.load()
 
     def begin(self) -> None:
@@ -99,7 +102,8 @@ class Node:
     def apply_fault(self, name: str, parameters: dict[str, Any]) -> None:
         """Do the faults that happen once, when they are set."""
         if name == "log-broken":
-            self.log.broken("lightningd", str(parameters.get("message", "sandbox-fault log-broken")))
+            source = str(parameters.get("source", "lightningd"))
+            self.log.broken(source, str(parameters.get("message", "sandbox-fault log-broken")))
         elif name == "disconnect-peers":
             for peer in self.peers.connected():
                 self.peers.disconnect(peer)

@@ -1,6 +1,6 @@
 """The commands of the RPC socket, by subject."""
 
-from . import channels, control, datastore, graceful, offers, payments, peers, plugins, sandbox, secrets
+from . import channels, control, datastore, forwards, graceful, offers, payments, peers, plugins, sandbox, secrets
 from .registry import CommandTable
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "channels",
     "control",
     "datastore",
+    "forwards",
     "graceful",
     "offers",
     "payments",

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ..node import Node
     from ..rpc import Request
 
-_FORWARD_STATUS = one_of("Unrecognized status", "offered", "settled", "local_failed", "failed")
 _INDEX = one_of("unrecognized index", "created", "updated")
 _WAIT_TIMED_OUT = 2000
 # What bcli estimates on regtest, where nobody pays fees.
@@ -150,30 +149,6 @@ async def listfunds(node: Node, request: Request) -> Result:
         }
         channels.append({name: value for name, value in row.items() if value is not None})
     return {"outputs": node.wallet.unspent(), "channels": channels}
-
-
-@command(
-    "listforwards",
-    Param("status", _FORWARD_STATUS, None),
-    Param("in_channel", short_channel_id, None),
-    Param("out_channel", short_channel_id, None),
-    Param("index", _INDEX, None),
-    Param("start", number, 0),
-    Param("limit", number, None),
-)
-async def listforwards(node: Node, request: Request) -> Result:
-    """Return the forwards, filtered."""
-    args = request.args
-    order = ("created_index", "updated_index", "in_channel", "in_htlc_id", "out_channel", "out_htlc_id", "in_msat")
-    rest = ("out_msat", "fee_msat", "status", "failcode", "failreason", "style", "received_time", "resolved_time")
-    rows = [
-        {name: record[name] for name in (*order, *rest) if name in record}
-        for record in node.htlcs.forwards()
-        if args["status"] in (None, record["status"])
-        and args["in_channel"] in (None, record["in_channel"])
-        and args["out_channel"] in (None, record["out_channel"])
-    ]
-    return {"forwards": indexed(rows, args)}
 
 
 @command(

@@ -37,7 +37,7 @@ async def getinfo(node: Node, request: Request) -> Result:
         "version": node.release.version,
         "blockheight": node.chain.height,
         "network": node.network,
-        "fees_collected_msat": node.htlcs.fees_collected(),
+        "fees_collected_msat": node.forwards.fees_collected(),
         "lightning-dir": str(node.network_dir),
         "our_features": {name: node.release.features[name] for name in ("init", "node", "channel", "invoice")},
     }

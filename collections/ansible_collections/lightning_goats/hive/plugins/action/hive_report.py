@@ -4,19 +4,24 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.lightning_goats.hive.plugins.module_utils import (
-    _judge,
+    _exercise_record,
+    _metrics,
+    _notify,
     _plan_hosts,
     _plan_marker,
     _report,
     _report_files,
+    _report_gather,
+    _report_soak,
 )
+from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import ReleaseError
 
 Json = dict[str, Any]
 
@@ -25,17 +30,26 @@ ARGUMENTS: Json = {
     "fleet": {"type": "str", "default": ""},
     "goal": {"type": "str", "choices": ["stack", "previous", "nothing"], "default": "stack"},
     "final": {"type": "bool", "default": False},
+    "evidence": {
+        "type": "dict",
+        "options": {
+            "write": {"type": "bool", "default": True},
+            "dir": {"type": "str", "required": True},
+            "signing_key": {"type": "str", "default": ""},
+            "allowed_signers": {"type": "str", "default": ""},
+            "keys_dir": {"type": "str", "default": "var/keys"},
+            "valid_days": {"type": "int", "default": 30},
+            "registers_dir": {"type": "str", "default": "var/registers"},
+        },
+    },
+    "tell": {
+        "type": "dict",
+        "options": {
+            "metrics_dir": {"type": "str", "default": ""},
+            "webhooks": {"type": "list", "elements": "dict", "default": [], "no_log": True},
+        },
+    },
 }
-WATCHED = (
-    _plan_hosts.OBSERVED,
-    _plan_hosts.STAGED,
-    _plan_hosts.SWITCHED,
-    _plan_hosts.PROBED,
-    _plan_hosts.PROBED_AGAIN,
-    _plan_hosts.CONFIRMED,
-    _plan_hosts.REVERTED,
-    _plan_hosts.ROLLED_BACK,
-)
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no type hints
@@ -49,70 +63,78 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         result: Json = super().run(tmp, task_vars)
         variables = task_vars or {}
         _, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
-        facts = gather(_plan_hosts.Hosts(variables), args)
+        hosts = _plan_hosts.Hosts(variables)
+        try:
+            # Before the first node is changed: a run that could not tell anybody must not find that out at its end.
+            receivers = _notify.hooks((args["tell"] or {}).get("webhooks") or [])
+        except ReleaseError as error:
+            raise AnsibleActionFail(str(error)) from error
+        facts = _report_gather.gather(hosts, args)
         report = _report.build(facts)
         directory = _plan_hosts.project_path(variables, args["reports_dir"])
-        result.update(changed=False, report=report, paths={}, msg=_report.summary(report), lines=[])
+        result.update(changed=False, report=report, paths={}, msg=_report.summary(report), lines=[], evidence=[])
         if self._task.check_mode:
             return result
+        ended = report["result"] != "running"
+        recorded = _exercise_record.Recorded()
+        if ended and args["evidence"]:
+            recorded = record(hosts, facts, report, args["evidence"], variables)
+            result.update(evidence=recorded.evidence, incidents=recorded.incidents)
+            report["evidence"], report["incidents"] = (
+                _report.files(recorded.evidence),
+                _report.files(recorded.incidents),
+            )
+        told_before = _report_files.ended_before(report, directory)
         try:
             result["paths"] = _report_files.write(report, directory)
         except OSError as error:
             raise AnsibleActionFail(_report_files.sentence(error, directory)) from error
-        if report["result"] != "running":
-            result["lines"] = [*_report.table(report), "", result["msg"], f"Report: {result['paths']['html']}"]
+        if ended:
+            begun = [soak for soak in report["soaks"] if not soak["samples"]]
+            told = [*_report.table(report), "", *_report_soak.lines(begun), result["msg"]]
+            told.append(f"Report: {result['paths']['html']}")
+            result["lines"] = [*told, *recorded.lines]
+            if not told_before:
+                sentence = _notify.message(report, result["msg"], result["paths"]["html"])
+                result["lines"] += _notify.send(receivers, sentence)
+            place = (args["tell"] or {}).get("metrics_dir")
+            if place:
+                result["lines"] += count(report, _plan_hosts.project_path(variables, place))
             # A run that is refused because another one is under way must not take that one's note away.
             if report["result"] != "refused":
                 _plan_marker.remove(_plan_marker.path_for(directory, args["fleet"]))
         return result
 
 
-def gather(hosts: _plan_hosts.Hosts, args: Json) -> _report.Facts:
-    """Everything that the tasks so far have registered."""
-    planned = hosts.first(_plan_hosts.PLANNED)
-    plan = planned.get("plan") if planned else None
-    # The play of the waves knows only the nodes that change.
-    names = sorted({*hosts.names, *(plan or {}).get("nodes", {})})
-    failures = {node: reason for node in names if (reason := failure(hosts, node))}
-    verdicts = {}
-    for wave in (plan or {}).get("waves", []):
-        for name in (_plan_hosts.JUDGED_AGAIN, _plan_hosts.JUDGED):
-            verdict = hosts.result(wave["nodes"][0], name)
-            if verdict is not None and "verdict" in verdict:
-                verdicts[wave["name"]] = verdict
-                break
-    now = round(time.time(), 3)
-    failed = bool(failures) or any(v["verdict"] != _judge.HEALTHY for v in verdicts.values())
-    observed = {node: (hosts.result(node, _plan_hosts.OBSERVED) or {}).get("observed") for node in names}
-    return _report.Facts(
-        fleet=args["fleet"],
-        rollout=(planned or {}).get("rollout") or f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-refused",
-        started_at=(planned or {}).get("started_at") or now,
-        now=now,
-        goal=args["goal"],
-        final=args["final"] and not failed,
-        failed=failed,
-        resumed=bool((planned or {}).get("resumed")),
-        plan=plan,
-        nodes=names,
-        observed={node: seen for node, seen in observed.items() if seen},
-        switches=_results(hosts, names, _plan_hosts.SWITCHED) | _results(hosts, names, _plan_hosts.ROLLED_BACK),
-        confirms=_results(hosts, names, _plan_hosts.CONFIRMED),
-        reverts=_results(hosts, names, _plan_hosts.REVERTED),
-        verdicts=verdicts,
-        failures=failures,
+def count(report: Json, directory: Path) -> list[str]:
+    """Write the run's metrics; a line when that was not possible, because a run does not fail for them."""
+    try:
+        before = _metrics.last_success(directory, str(report["fleet"]))
+        _metrics.rollout(report, before).write(directory, "rollout")
+    except OSError as error:
+        return [_metrics.sentence(error, directory)]
+    return []
+
+
+def record(
+    hosts: _plan_hosts.Hosts, facts: _report.Facts, report: Json, given: Json, variables: Mapping[str, Any]
+) -> _exercise_record.Recorded:
+    """Write the evidence and the incidents of the run, where its inventory wants them."""
+    evidence, registers, key_files = (
+        _plan_hosts.project_path(variables, given[name]) for name in ("dir", "registers_dir", "keys_dir")
     )
-
-
-def _results(hosts: _plan_hosts.Hosts, names: list[str], name: str) -> dict[str, Json]:
-    return {node: found for node in names if (found := hosts.result(node, name)) is not None}
-
-
-def failure(hosts: _plan_hosts.Hosts, node: str) -> str:
-    """The first thing that went wrong on the node, "" when nothing did."""
-    for name in WATCHED:
-        reason = _plan_hosts.trouble(node, hosts.result(node, name))
-        if reason:
-            return reason
-    # Whatever other task failed: Ansible keeps its result for the rescue.
-    return _plan_hosts.trouble(node, hosts.result(node, "ansible_failed_result"))
+    key, signers = (
+        str(_plan_hosts.project_path(variables, given[name])) if given[name] else ""
+        for name in ("signing_key", "allowed_signers")
+    )
+    run = (hosts.first(_plan_hosts.PLANNED) or {}).get("run") or {}
+    manifests = [manifest for node in run.get("nodes", {}).values() for manifest in node["manifests"]]
+    return _exercise_record.record(
+        facts,
+        report,
+        {node: str(hosts.get(node, "hive_runtime") or "systemd") for node in report["nodes"]},
+        {str(manifest["artifact"]["sha256"]): int(manifest["schema_version"]) for manifest in manifests},
+        _exercise_record.Places(
+            evidence, registers, key_files, key, signers, valid_days=given["valid_days"], wanted=given["write"]
+        ),
+    )

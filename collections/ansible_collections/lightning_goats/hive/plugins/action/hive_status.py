@@ -9,9 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan_hosts, _report_drills, _report_status
-from ansible_collections.lightning_goats.hive.plugins.module_utils._evidence import NAMESPACE
+from ansible_collections.lightning_goats.hive.plugins.module_utils import (
+    _evidence_all,
+    _metrics,
+    _plan_hosts,
+    _report_drills,
+    _report_skew,
+    _report_status,
+)
+from ansible_collections.lightning_goats.hive.plugins.module_utils._evidence import NAMESPACE, Evidence
+from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import ReleaseError
 from ansible_collections.lightning_goats.hive.plugins.module_utils._release_keys import find_signer
 
 Json = dict[str, Any]
@@ -21,7 +30,11 @@ ARGUMENTS: Json = {
     "signing_key": {"type": "str", "default": ""},
     "allowed_signers": {"type": "str", "default": ""},
     "keys_dir": {"type": "str", "default": "var/keys"},
+    "fleet": {"type": "str", "default": ""},
+    "metrics_dir": {"type": "str", "default": ""},
 }
+# Reading evidence must not make a look at the fleet wait.
+EVIDENCE_SECONDS = 10.0
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no type hints
@@ -44,13 +57,32 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             observed[node] = None if troubles[node] or found is None else found.get("observed")
         now = time.time()
         nodes = _report_status.status(observed, troubles, now)
+        evidence: list[Evidence] = []
         if args["evidence_dir"]:
-            directory = _plan_hosts.project_path(variables, args["evidence_dir"])
-            _report_drills.add(nodes, directory, _signers(args, variables), now)
+            directory, signers = _plan_hosts.project_path(variables, args["evidence_dir"]), _signers(args, variables)
+            _report_drills.add(nodes, directory, signers, now)
+            evidence = _evidence_of(directory, signers)
+        skew = _report_skew.skew(nodes, evidence, now)
+        if args["metrics_dir"] and not self._task.check_mode:
+            place = _plan_hosts.project_path(variables, args["metrics_dir"])
+            try:
+                _metrics.fleet_state(args["fleet"], nodes, now).write(place, "fleet")
+            except OSError as error:
+                raise AnsibleActionFail(_metrics.sentence(error, place)) from error
         bad = [node for node, entry in nodes.items() if entry["state"] in ("down", "unreachable")]
         count = f"{len(nodes) - len(bad)} of {len(nodes)} nodes answer"
-        result.update(changed=False, nodes=nodes, lines=_report_status.table(nodes), msg=count)
+        lines = [*_report_status.table(nodes), "", *_report_skew.lines(skew)]
+        result.update(changed=False, nodes=nodes, skew=skew, lines=lines, msg=count)
         return result
+
+
+def _evidence_of(directory: Path, signers: Path) -> list[Evidence]:
+    """All evidence that verifies; none where nobody may sign it."""
+    try:
+        found = _evidence_all.collect(directory, signers, EVIDENCE_SECONDS).found
+    except ReleaseError:
+        return []
+    return [one for group in found.values() for one in group]
 
 
 def _signers(args: Json, variables: Mapping[str, Any]) -> Path:

@@ -17,9 +17,9 @@ LOOKS, GRACE_SECONDS = 3, 60
 # The defaults of the roles, which other plays do not see; a test compares them.
 DEFAULTS: Mapping[str, Any] = {
     "hive_probe": True,
-    "hive_probe_interval_seconds": 30,
+    "hive_probe_interval_seconds": 60,
     "hive_probe_keep_seconds": 604800,
-    "hive_probe_max_bytes": 33554432,
+    "hive_probe_max_bytes": 67108864,
     "hive_backup_every_seconds": 86400,
     "hive_backup_keep": 10,
     "hive_metrics_dir": "",

@@ -2,10 +2,11 @@
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 """Release manifests: their form, their signature, and the artifact they speak for.
 
-A release is a directory ``<releases>/<name>/<version>/`` with exactly ``manifest.json``, ``manifest.json.sig`` and the
-artifact. The signature covers the bytes of ``manifest.json`` (``ssh-keygen -Y``, namespace ``release``), the manifest
-names the artifact's sha256 and size: one signature and one hash cover everything. The same code runs on the controller,
-before anything is sent, and on the node, before anything is unpacked. Standard library only, Python 3.9 or newer.
+A release is a directory ``<releases>/<name>/<version>/`` with ``manifest.json``, ``manifest.json.sig`` and the
+artifact; its SBOM, which follows from the artifact, lies beside them and counts for nothing here. The signature covers
+the bytes of ``manifest.json`` (``ssh-keygen -Y``, namespace ``release``), the manifest names the artifact's sha256 and
+size: one signature and one hash cover everything. The same code runs on the controller, before anything is sent, and
+on the node, before anything is unpacked. Standard library only, Python 3.9 or newer.
 """
 
 from __future__ import annotations

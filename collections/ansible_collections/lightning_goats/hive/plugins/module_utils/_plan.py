@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.lightning_goats.hive.plugins.module_utils import (
@@ -24,7 +24,11 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_stack i
     version_key,
 )
 
-SCHEMA = 1
+SCHEMA = 2
+# Letters of a fingerprint: 128 bits.
+FINGERPRINT = 32
+# What has become of a node of a rollout that goes on; one still to be done has its step instead.
+STATES = {"soaking": "soaks", "soaked": "has soaked", "failed": "failed and went back", "left": "left out"}
 # Whose values a plan never shows: it is printed, stored in reports and sent to approvers.
 SECRET_WORDS = ("secret", "token", "password", "passphrase", "key", "seed", "rune")
 
@@ -45,29 +49,49 @@ def plan(
         policy: ``fleet``, ``rollout``, ``waves``, ``separate_channel_peers``, ``min_free_bytes``,
             ``htlc_margin_blocks``, ``htlc_wait_seconds``, ``deadman_seconds``, ``timeouts``,
             ``allow_lightningd_restart``, ``break_lock``; ``left_out``, nodes of the fleet that are not in the run, and
-            ``limited``, whether ``--limit`` is why.
+            ``limited``, whether ``--limit`` is why; ``terms``, what an approval covers beside the steps, and ``spent``,
+            the digests of plans that were given up; ``unreachable``, whether nodes that cannot be reached are to
+            ``fail`` the run or to ``leave`` out of it.
         refusals: what was found wrong before (in the inventory or in a release).
 
     Returns:
-        ``{schema, digest, fleet, waves, nodes, refused, changes, remarks, htlc_wait_seconds}``; with any refusal there
-        are no waves. The digest covers what will run and nothing that changes by itself (times, heights, latencies).
+        ``{schema, digest, fleet, terms, waves, nodes, refused, changes, left, spent, remarks, htlc_wait_seconds}``;
+        with any refusal there are no waves. The digest covers what will run and nothing that changes by itself (times,
+        heights, latencies).
     """
-    spoiled = {refusal.node for refusal in refusals}
     refused = [*refusals, *guards.twins(observed)]
+    left: dict[str, str] = {}
     nodes: Json = {}
     for node in sorted(desired):
         seen, after = observed.get(node), desired[node]
         if not guards.reachable(seen) or seen is None:
-            refused += guards.guard(node, seen, [], [], manifests, policy)
-            continue
-        if node in spoiled or "" in spoiled:
-            continue
-        step = node_plan(seen, after, manifests, policy)
-        if step["action"] != "none" or not seen["lightningd"]["running"]:
-            refused += guards.guard(node, seen, step["before"], after, manifests, policy)
-        step["payments"] = _plan_remarks.payments(seen, after, policy)
-        nodes[node] = step
-    return _assemble(nodes, refused, observed, policy)
+            if policy.get("unreachable") == "leave":
+                left[node] = guards.guard(node, seen, [], [], manifests, policy)[0].message
+            else:
+                refused += guards.guard(node, seen, [], [], manifests, policy)
+        elif not spoiled(node, refusals):
+            nodes[node], found = node_step(node, seen, after, manifests, policy)
+            refused += found
+    if left and not nodes and not refused:
+        refused += [Refusal(node, "unreachable", message) for node, message in left.items()]
+    return _assemble(nodes, refused, observed, {**policy, "left": left})
+
+
+def spoiled(node: str, refusals: Sequence[Refusal]) -> bool:
+    """Whether the desired stack of a node cannot be planned with."""
+    return any(refusal.node in (node, "") for refusal in refusals)
+
+
+def node_step(
+    node: str, seen: Json, after: Stack, manifests: Mapping[str, Json], policy: Json
+) -> tuple[Json, list[Refusal]]:
+    """What has to be done on one reachable node, and what forbids it."""
+    step = node_plan(seen, after, manifests, policy)
+    found: list[Refusal] = []
+    if step["action"] != "none" or not seen["lightningd"]["running"]:
+        found = guards.guard(node, seen, step["before"], after, manifests, policy)
+    step["payments"] = _plan_remarks.payments(seen, after, policy)
+    return step, found
 
 
 def _assemble(nodes: Json, refused: list[Refusal], observed: Mapping[str, Json | None], policy: Json) -> Json:
@@ -87,28 +111,49 @@ def _assemble(nodes: Json, refused: list[Refusal], observed: Mapping[str, Json |
     result: Json = {
         "schema": SCHEMA,
         "fleet": policy.get("fleet", ""),
+        "terms": policy.get("terms") or {},
         "waves": [] if refused else waves,
         "nodes": nodes,
         "refused": [refusal.as_dict() for refusal in refused],
         "changes": len(changing),
+        "left": policy["left"],
+        "spent": sorted(policy.get("spent") or ()),
     }
-    result["digest"] = digest(result)
+    result["digest"] = digest(result, fingerprints(nodes), result["spent"])
     result["remarks"] = _plan_remarks.remarks(result, policy.get("left_out") or [], bool(policy.get("limited")))
+    result["remarks"] += [f"left out: {why}" for why in result["left"].values()]
     result["htlc_wait_seconds"] = policy.get("htlc_wait_seconds") or 0
     return result
 
 
-def digest(plan_: Json) -> str:
-    """sha256 over what will run: the waves and, per node, the action and the stacks before and after."""
-    runs = {
-        "schema": plan_["schema"],
-        "fleet": plan_["fleet"],
-        "waves": plan_["waves"],
-        "nodes": {
-            node: {key: step[key] for key in ("action", "before", "after")} for node, step in plan_["nodes"].items()
-        },
+def fingerprints(nodes: Mapping[str, Json]) -> dict[str, str]:
+    """A short name per node that changes for exactly what is done there: the action and the stacks before and after."""
+    return {
+        node: _sha256({key: step[key] for key in ("action", "before", "after")})[:FINGERPRINT]
+        for node, step in nodes.items()
+        if step["action"] != "none"
     }
-    return hashlib.sha256(json.dumps(runs, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def digest(plan_: Json, steps: Mapping[str, str], spent: Collection[str] = ()) -> str:
+    """sha256 over what will run: the waves, the terms, and what is done to each node that changes.
+
+    Args:
+        plan_: has ``schema``, ``fleet``, ``terms`` and ``waves``.
+        steps: the fingerprints of the nodes.
+        spent: digests of plans that were given up. What was approved then is not approved now, so the same plan gets
+            another name.
+    """
+    waves = [{"name": wave["name"], "nodes": wave["nodes"]} for wave in plan_["waves"]]
+    runs = {key: plan_[key] for key in ("schema", "fleet", "terms")} | {"waves": waves, "nodes": dict(steps)}
+    found = _sha256(runs)
+    while found in spent:
+        found = _sha256({**runs, "after": found})
+    return found
+
+
+def _sha256(value: Json) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def node_plan(seen: Json, after: Stack, manifests: Mapping[str, Json], policy: Json) -> Json:
@@ -269,9 +314,15 @@ def describe(plan_: Json) -> list[str]:
         lines += plan_["remarks"]
         return lines
     told: dict[str, str] = {}
+    if "under_way" in plan_:
+        lines.append(f"going on with rollout {plan_['under_way']['rollout']}")
     for wave in plan_["waves"]:
         lines.append(f"{wave['name']}: {', '.join(wave['nodes'])}")
         for node in wave["nodes"]:
+            state = STATES.get((plan_.get("states") or {}).get(node, ""))
+            if state:
+                lines.append(f"  {node}: {state}")
+                continue
             step = plan_["nodes"][node]
             facts = [step["action"], f"code rollback {step['rollback']}"]
             if step["restart"]:
@@ -282,9 +333,11 @@ def describe(plan_: Json) -> list[str]:
             ]
             model = told.setdefault("\n".join(step["steps"]), node)
             lines += [f"    {sentence}" for sentence in (step["steps"] if model == node else [f"as {model}"])]
-    idle = sorted(node for node, step in plan_["nodes"].items() if step["action"] == "none")
+    planned = {node for wave in plan_["waves"] for node in wave["nodes"]} | set(plan_.get("later") or [])
+    idle = sorted(set(plan_["nodes"]) - planned)
     if idle:
         lines.append(f"unchanged: {', '.join(idle)}")
     lines += plan_["remarks"]
+    lines += [f"the next stage waits: {refusal['message']}" for refusal in plan_.get("held") or []]
     lines.append(f"plan digest: {plan_['digest']}")
     return lines

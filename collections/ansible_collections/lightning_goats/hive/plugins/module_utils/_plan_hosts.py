@@ -13,16 +13,27 @@ Json = dict[str, Any]
 # Registered by the roles, per node.
 OBSERVED = "__hive_preflight_result"
 PLANNED = "__hive_gate_result"
+GATES = "__hive_gates_result"
 STAGED = "__hive_stage_result"
 SWITCHED = "__hive_canary_switch"
 PROBED = "__hive_canary_probe"
 PROBED_AGAIN = "__hive_canary_probe_again"
+PART = "__hive_canary_part"
+PARTS = "__hive_canary_samples"
 JUDGED = "__hive_canary_verdict"
 JUDGED_AGAIN = "__hive_canary_verdict_again"
 CONFIRMED = "__hive_canary_confirm"
+LOOKED = "__hive_canary_look"
 REVERTED = "__hive_canary_revert"
 ROLLED_BACK = "__hive_rollback_result"
 INVITED = "__hive_fleet_invitation"
+SAMPLED = "__hive_soak_samples"
+SOAK_JUDGED = "__hive_soak_verdict"
+SOAK_BACK = "__hive_soak_back"
+SOAK_NOTED = "__hive_soak_noted"
+LAST_LOOK = "__hive_canary_last_look"
+FLEET_JUDGED = "__hive_canary_fleet_verdict"
+FLEET_BACK = "__hive_canary_back"
 
 
 def plain(value: Any) -> Any:
@@ -87,6 +98,19 @@ def trouble(node: str, result: Json | None) -> str:
     if result.get("failed"):
         return str(result.get("msg") or "it failed and gave no reason").strip()
     return ""
+
+
+def braked(node: str, reason: str) -> str:
+    """What a brake means, as a sentence."""
+    return (
+        f"The brake of {node} is set ({reason}): nothing is switched until it is released, with playbooks/brake.yml "
+        "-e hive_brake_state=absent, when it is safe to go on."
+    )
+
+
+def paused(node: str, reason: str) -> str:
+    """What a pause means, as a sentence."""
+    return f"{node} is paused ({reason}): no further stage begins until playbooks/resume.yml, then run again."
 
 
 def project_path(task_vars: Mapping[str, Any], path: str) -> Path:

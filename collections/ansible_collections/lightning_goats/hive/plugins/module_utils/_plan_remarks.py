@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.drain import likely_blocks, worst_for
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.request import Request, Timeouts
 from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_stack import Json, Stack
+from ansible_collections.lightning_goats.hive.plugins.module_utils._report_time import duration
 
 
 def payments(seen: Json, after: Stack, policy: Json) -> Json:
@@ -46,6 +47,23 @@ def payment_words(found: Json, wait_seconds: float) -> list[str]:
     return [f"{line}, and this switch may need {found['blocks_needed']}: {wait} stays as it is"]
 
 
+def terms(agreed: Json) -> list[str]:
+    """What an approval covers beside the steps, as sentences; [] for what is usual where nothing soaks."""
+    found = []
+    soaks = agreed.get("soaks") or {}
+    for name, who in {"canary": "the canary", "wave": "every further stage"}.items():
+        soak = soaks.get(name) or {"minutes": 0}
+        if soak["minutes"] > 0:
+            parts = [duration(60 * soak["minutes"])]
+            parts += [f"{soak[what]} {what}" for what in ("blocks", "forwards") if soak[what]]
+            found.append(f"{who} soaks for {', '.join(parts)} after it is confirmed; a later run goes on")
+    if agreed.get("failure_budget"):
+        found.append(f"{agreed['failure_budget']} nodes may fail, but not the canary (hive_failure_budget)")
+    if agreed.get("commit") == "fleet":
+        found.append("nothing is kept before every stage is switched and healthy (hive_commit is fleet)")
+    return found
+
+
 def remarks(plan: Json, left_out: Sequence[str], limited: bool) -> list[str]:
     """Sentences about the run as a whole.
 
@@ -69,6 +87,7 @@ def remarks(plan: Json, left_out: Sequence[str], limited: bool) -> list[str]:
         elif len(plan["nodes"]) == 1:
             found.append(f"{nodes[0]} is the only node of this run: no canary before it shows whether a release is bad")
     if waves:
+        found += terms(plan.get("terms") or {})
         most = max(plan["nodes"][node]["payments"]["blocks_needed"] for wave in waves for node in wave["nodes"])
         found.append(f"payments in flight: a switch may need {most} blocks at worst, there and back")
     return found

@@ -63,6 +63,16 @@ def neighbours(observed: Mapping[str, Json | None]) -> dict[str, set[str]]:
     return result
 
 
+def conflicts(observed: Mapping[str, Json | None]) -> dict[str, set[str]]:
+    """For each node those that must not change at the same time: the other end of a channel, and whoever shares one.
+
+    Two nodes share one when both have a channel with the same node of the fleet: while both are away, that one, which
+    does not change, would have lost two ways at once.
+    """
+    direct = neighbours(observed)
+    return {node: (peers | {far for peer in peers for far in direct[peer]}) - {node} for node, peers in direct.items()}
+
+
 def waves(
     changing: Sequence[str],
     unfinished: Sequence[str],
@@ -73,14 +83,14 @@ def waves(
     """The waves in order: ``[{"name": "canary", "nodes": ["alpha"]}, {"name": "wave 1", ...}]``.
 
     ``unfinished`` nodes have an open switch of an earlier run; they come first and together, because they are neither
-    on the old nor surely on the new stack. With ``separate_peers`` no two nodes of one wave share a channel, so that no
-    channel has both its ends under change; what does not fit goes into the next wave.
+    on the old nor surely on the new stack. With ``separate_peers`` no two nodes of one wave share a channel or a peer
+    of the fleet (see ``conflicts``); what does not fit goes into the next wave.
     """
     result: list[Json] = []
     if unfinished:
         result.append({"name": "resume", "nodes": order(unfinished, observed)})
     queue = order([node for node in changing if node not in set(unfinished)], observed)
-    adjacent = neighbours(observed) if separate_peers else {}
+    adjacent = conflicts(observed) if separate_peers else {}
     planned = sizes(entries, len(queue)) if queue else []
     number = 0
     while queue:

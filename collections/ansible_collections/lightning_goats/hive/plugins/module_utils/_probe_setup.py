@@ -21,6 +21,7 @@ from ._engine.probe import detached, pid_file, ring_file, settings_file
 from ._engine.probe_ring import last_sample
 from ._engine.processes import wait_gone
 from ._engine.runtimes import runtime_of
+from ._engine.soak_guard import soak_file
 from ._waiting import wait_for
 
 UNITS = Path("/etc/systemd/system")
@@ -289,7 +290,7 @@ def _first_sample(node: Node, since: float) -> dict[str, Any]:
 def _files(node: Node) -> list[Path]:
     unit, ring = unit_name(node), ring_file(node)
     sides = [ring.with_name(ring.name + end) for end in ("-journal", "-wal", "-shm")]
-    mine = [settings_file(node), ring, *sides, pid_file(node), node.state_dir / "probe.lock"]
+    mine = [settings_file(node), ring, *sides, pid_file(node), node.state_dir / "probe.lock", soak_file(node)]
     return [*mine, UNITS / f"{unit}.timer", UNITS / f"{unit}.service", _backup_unit(node)]
 
 

@@ -26,6 +26,7 @@ from typing import Any
 
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _release_keys as keys
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _release_pex as pex
+from ansible_collections.lightning_goats.hive.plugins.module_utils import _sbom
 from ansible_collections.lightning_goats.hive.plugins.module_utils._manifest import (
     FOREIGN_KEY,
     MANIFEST_FILE,
@@ -283,7 +284,7 @@ def _build(jobs: list[_Job], settings: Settings, signer: keys.Signer) -> None:
 def _stage(
     job: _Job, own: list[Path], wheelhouse: Path, directory: Path, settings: Settings, signer: keys.Signer
 ) -> None:
-    """Make the three files of the release in ``directory``."""
+    """Make the three files of the release in ``directory``, and beside them its SBOM."""
     directory.mkdir(mode=0o755)
     sources = job.sources
     artifact = directory / f"{sources.name}-{sources.version}.pex"
@@ -291,6 +292,7 @@ def _stage(
     if finished is not None and finished.signed:
         for name in (MANIFEST_FILE, SIGNATURE_FILE, artifact.name):
             shutil.copyfile(finished.directory / name, directory / name)
+        _sbom.write(Release(json.loads((directory / MANIFEST_FILE).read_bytes()), directory, ""))
         job.staged = directory
         return
     if finished is not None:
@@ -324,6 +326,7 @@ def _stage(
     path = directory / MANIFEST_FILE
     path.write_bytes(canonical(manifest))
     keys.sign(path, signer)
+    _sbom.write(Release(manifest, directory, ""))
     for file in directory.iterdir():
         file.chmod(0o644)
     job.staged = directory

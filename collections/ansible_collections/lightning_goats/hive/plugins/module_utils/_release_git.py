@@ -72,6 +72,14 @@ def read_commit(repository: str, ref: str, base: Path, cache: Path) -> Commit:
     return Commit(_public(repository), ref, commit, when, _files(mirror, commit, origin))
 
 
+def commit_files(repository: Path, commit: str) -> dict[str, tuple[bytes, bool]]:
+    """The files of one commit of a repository on this machine, whatever its work tree holds by now.
+
+    Raises ReleaseError ``source``: it has no such commit.
+    """
+    return _files(repository, commit, str(repository))
+
+
 def _has(mirror: Path, commit: str) -> bool:
     return _run(mirror, "cat-file", "-e", f"{commit}^{{commit}}").returncode == 0
 

@@ -7,6 +7,7 @@ Runs on the controller only.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 from dataclasses import dataclass
@@ -67,6 +68,18 @@ def create_throwaway(signer: Signer, identity: str) -> bool:
     if signer.key.is_file() and signer.allowed_signers.is_file():
         return False
     signer.key.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = os.open(signer.key.parent / f".{signer.namespace}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        # Two runs that begin at once must not each make half of a pair.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _make(signer, identity)
+    finally:
+        os.close(lock)
+
+
+def _make(signer: Signer, identity: str) -> bool:
+    if signer.key.is_file() and signer.allowed_signers.is_file():
+        return False
     if not signer.key.is_file():
         result = _ssh_keygen(["-q", "-t", "ed25519", "-N", "", "-C", identity, "-f", str(signer.key)])
         if result.returncode != 0:

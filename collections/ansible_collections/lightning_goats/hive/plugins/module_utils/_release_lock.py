@@ -56,6 +56,11 @@ def lock(name: str, files: dict[str, tuple[bytes, bool]], entry: str, oldest: st
     return Lock(path, text, _parse(name, text, path))
 
 
+def read_lock(name: str, path: Path) -> tuple[Locked, ...]:
+    """What the lock in ``path`` pins for ``name``. Raises ReleaseError ``lock``."""
+    return _parse(name, path.read_text(encoding="utf-8"), path)
+
+
 def _requirements(name: str, files: dict[str, tuple[bytes, bool]], entry: str) -> dict[str, str]:
     """The requirements file and those it names, by path."""
     texts: dict[str, str] = {}

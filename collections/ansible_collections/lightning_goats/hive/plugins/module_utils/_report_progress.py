@@ -7,12 +7,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from ansible_collections.lightning_goats.hive.plugins.module_utils import _report_adoption
+from ansible_collections.lightning_goats.hive.plugins.module_utils import (
+    _report_adoption,
+    _report_gates,
+    _report_soak,
+)
 from ansible_collections.lightning_goats.hive.plugins.module_utils._report import Json, stack_words
 from ansible_collections.lightning_goats.hive.plugins.module_utils._report_restore import restore_command, restore_text
 from ansible_collections.lightning_goats.hive.plugins.module_utils._report_status import backup_notes
 
+# What a node only writes down.
+NOTED = {"soaked": "has soaked", "abandoned": "its plan is given up"}
 GOOD, CHANGED, BAD, PLAIN = "good", "changed", "bad", "plain"
+# How a run may end, for the colour of its last lines.
+MOODS = {"success": GOOD, "unchanged": GOOD, "soaking": CHANGED, "paused": BAD, "running": PLAIN}
+WIDTH = 150
+MANY_LETTERS = 100
 
 
 class Line(NamedTuple):
@@ -23,7 +33,15 @@ class Line(NamedTuple):
     mood: str = PLAIN
 
 
-def event_lines(action: str, node: str, task: str, result: Mapping[str, Any], seconds: float) -> list[Line]:
+def event_lines(
+    action: str,
+    node: str,
+    task: str,
+    result: Mapping[str, Any],
+    seconds: float,
+    width: int = WIDTH,
+    full: bool = True,
+) -> list[Line]:
     """The lines for a task that did not fail.
 
     Args:
@@ -32,8 +50,13 @@ def event_lines(action: str, node: str, task: str, result: Mapping[str, Any], se
         task: the task's name, for modules that are not ours.
         result: what it returned.
         seconds: how long it took.
+        width: of the terminal, for tables.
+        full: whether also what is as it should be is told of the gates.
     """
     ours = action.rpartition(".")[2] if action.startswith("lightning_goats.hive.") else ""
+    if ours == "hive_gates":
+        mood = BAD if result.get("failed") or result.get("hold") else PLAIN
+        return [Line("", text, mood) for text in _report_gates.lines(result, width, full)]
     teller = TELLERS.get(ours)
     if teller is not None:
         return teller(node, result, seconds)
@@ -98,6 +121,8 @@ def _switch(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]:
     phase = str(result.get("phase") or "")
     if not result.get("changed"):
         return []
+    if phase in NOTED:
+        return [Line(node, NOTED[phase], GOOD if phase == "soaked" else CHANGED)]
     words = {"confirmed": "confirmed", "reverted": "back on"}.get(phase, "switched to")
     text = words if phase == "confirmed" else f"{words} {stack_words(_stack(result.get('after')))}"
     downtime: Json = result.get("downtime_ms") or {}
@@ -150,9 +175,39 @@ def _judge(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]:
     return [Line("", f"verdict: {result.get('msg')}", mood)]
 
 
+def _judge_soak(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]:
+    lines = []
+    for stage in result.get("stages") or []:
+        soak = _report_soak.shaped(stage["name"], stage["number"], stage["nodes"], stage)
+        mood = {_report_soak.SOAKED: GOOD, _report_soak.SOAKING: CHANGED}.get(soak["state"], BAD)
+        told = _report_soak.lines([soak])
+        # The judge's own sentence has the reasons, and says what to do.
+        said = [str(stage["msg"])] if soak["state"] in _report_soak.ENDED and stage.get("msg") else []
+        lines += [Line("", text, mood) for text in (told[:1] + said if said else told)]
+    return lines
+
+
 def _report(node: str, result: Mapping[str, Any], seconds: float) -> list[Line]:
-    lines = [Line("", str(line)) for line in result.get("lines") or []]
+    """The table plain, and how the run ended in the colour of how it ended."""
+    word = str((result.get("report") or {}).get("result") or "")
+    lines = [
+        Line("", str(text), MOODS.get(word, BAD) if text == result.get("msg") else PLAIN)
+        for text in result.get("lines") or []
+    ]
     return [Line("", ""), *lines] if lines else []
+
+
+def stage_heading(wave: Mapping[str, Any], place: int, total: int) -> str:
+    """The heading of a stage; of many nodes it names the first and the last."""
+    nodes = ", ".join(wave["nodes"])
+    if len(nodes) > MANY_LETTERS:
+        nodes = f"{len(wave['nodes'])} nodes, {wave['nodes'][0]} to {wave['nodes'][-1]}"
+    return f"Stage {place} of {total}, {wave['name']}: {nodes}"
+
+
+def sampled(samples: Mapping[str, list[Any]]) -> list[Line]:
+    """What the nodes of a stage were watched for, when that was done in parts."""
+    return [line for node, found in samples.items() for line in _observe(node, {"samples": found}, 0.0)]
 
 
 TELLERS: Mapping[str, Callable[[str, Mapping[str, Any], float], list[Line]]] = {
@@ -165,5 +220,6 @@ TELLERS: Mapping[str, Callable[[str, Mapping[str, Any], float], list[Line]]] = {
     "hive_restic": _copy,
     "hive_restore": _restore,
     "hive_judge": _judge,
+    "hive_judge_soak": _judge_soak,
     "hive_report": _report,
 }

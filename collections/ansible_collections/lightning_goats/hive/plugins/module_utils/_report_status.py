@@ -51,6 +51,10 @@ def node_status(seen: Json | None, trouble: str, now: float) -> Json:
         "emergency_recover": (seen.get("backup") or {}).get("emergency_recover"),
         "probe_age_seconds": probe_age(seen, now),
         "quarantine": seen.get("quarantine") or [],
+        "lock": seen.get("lock"),
+        "brake": seen.get("brake") or "",
+        "pause": seen.get("pause") or "",
+        "soak": _soak(seen),
         "container": _container(seen),
         "pending_htlcs": seen.get("pending_htlcs"),
         "value_at_risk_msat": seen.get("value_at_risk_msat"),
@@ -76,6 +80,18 @@ def _notes(seen: Json, now: float) -> list[str]:
         notes.append(
             f"switch of rollout {transaction.get('rollout')} is {transaction.get('phase')} and {when}: "
             "playbooks/confirm.yml keeps it, playbooks/rollout.yml goes on"
+        )
+    for kind, release in (
+        ("brake", "playbooks/brake.yml -e hive_brake_state=absent"),
+        ("pause", "playbooks/resume.yml"),
+    ):
+        if seen.get(kind):
+            notes.append(f"a {kind} is set ({seen[kind]}): {release} releases it")
+    soak = seen.get("soak")
+    if soak and soak["state"] == "self-reverted":
+        notes.append(
+            f"went back by itself while stage {soak['stage']} soaked ({soak.get('reason') or 'its plugins failed'}): "
+            "playbooks/rollout.yml takes note of it"
         )
     lock = seen.get("lock")
     if lock and not transaction:
@@ -139,6 +155,14 @@ def backup_notes(seen: Json, now: float) -> list[str]:
             "a channel: see that its chanbackup plugin runs and that its disk is writable"
         )
     return notes
+
+
+def _soak(seen: Json) -> Json | None:
+    """The soak of the node in short; None where nothing soaks any more."""
+    found = seen.get("soak")
+    if not found or found["state"] == "soaked":
+        return None
+    return {key: found.get(key) for key in ("rollout", "stage", "state", "since")}
 
 
 def _container(seen: Json) -> Json | None:

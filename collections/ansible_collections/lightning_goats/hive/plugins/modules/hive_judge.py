@@ -22,6 +22,10 @@ options:
     description: Accept one restart of lightningd that the switch itself made.
     type: bool
     default: false
+  whole:
+    description: Judge all nodes of the run by the last look at them, where they are kept together or not at all.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full

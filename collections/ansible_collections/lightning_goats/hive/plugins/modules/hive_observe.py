@@ -11,7 +11,8 @@ description:
   - One call returns lightningd, its channels and plugins, our slots and configuration, databases, backups and the
     open transaction.
   - A lightningd that does not answer is a fact (RV(observed.lightningd.running=false)), not a failure.
-  - With O(soak_seconds) it also samples the node for a while, in the same call.
+  - With O(soak_seconds) it also samples the node for a while, in the same call. It ends early when somebody sets the
+    node's brake.
 author:
   - Lightning Goats (@lightning-goats)
 extends_documentation_fragment:
@@ -72,18 +73,41 @@ observed:
     transaction:
       description: The open switch, null when there is none.
       type: dict
+    soak:
+      description:
+        - The stage that the node soaks in or has soaked in, null when there is none. Its rollout, plan, stage, number,
+          waves, action and windows (C(soak)), since when and from which height, what it runs (C(target)), what it goes
+          back to (C(previous)), and its C(state).
+        - C(state) is soaking, soaked, or self-reverted when the node itself went back; C(reason) says why. When it
+          could not, C(self_revert_failed) says why not.
+      type: dict
+    abandoned:
+      description: Digests of the plans that were given up, the newest last, 20 at most.
+      type: list
+    brake:
+      description: Why the brake is set, empty when it is not.
+      type: str
+    pause:
+      description: Why the node is paused, empty when it is not.
+      type: str
     problems:
       description: What an operator should know, each with a code and a sentence.
       type: list
 samples:
-  description: Readings of the soak, the first at once, the last at the end of the window.
+  description:
+    - Readings of the soak, the first at once, the last at the end of the window, or when the brake was set.
   returned: when O(soak_seconds) is not 0
   type: list
+brake:
+  description: Why the samples end early, empty when they do not.
+  returned: when O(soak_seconds) is not 0
+  type: str
 """
 
 import time
 from typing import Any
 
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.brake import read_brake
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.entry import run
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.node import Node
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.observe import Observer
@@ -95,21 +119,35 @@ OPTIONS = {
 }
 
 
+# How soon a brake ends a soak.
+SLICE_SECONDS = 1.0
+
+
 def observe(parameters: dict[str, Any], _check_mode: bool) -> dict[str, Any]:
     """Sample for as long as asked, then return the whole picture."""
     node = Node.from_params(parameters["node"])
     result: dict[str, Any] = {"changed": False}
     if parameters["soak_seconds"] > 0:
-        observer = Observer(node)
-        end = time.monotonic() + parameters["soak_seconds"]
-        samples = [observer.sample(parameters["since"])]
-        while time.monotonic() < end:
-            # A soak is time that passes; the node is asked at even distances and nothing announces the next one.
-            time.sleep(max(0.0, min(parameters["interval_seconds"], end - time.monotonic())))
-            samples.append(observer.sample(parameters["since"]))
-        result["samples"] = samples
+        result.update(soak(node, parameters["soak_seconds"], parameters["interval_seconds"], parameters["since"]))
     result["observed"] = Observer(node).everything()
     return result
+
+
+def soak(node: Node, seconds: float, interval: float, since: float) -> dict[str, Any]:
+    """Sample a node until the time is over or its brake is set."""
+    observer = Observer(node)
+    end = time.monotonic() + seconds
+    samples = [observer.sample(since)]
+    following = time.monotonic() + interval
+    braked = read_brake(node)
+    while not braked and time.monotonic() < end:
+        # A soak is time that passes; the node is asked at even distances and nothing announces the next one.
+        time.sleep(max(0.0, min(SLICE_SECONDS, following - time.monotonic(), end - time.monotonic())))
+        braked = read_brake(node)
+        if braked or time.monotonic() >= min(following, end):
+            samples.append(observer.sample(since))
+            following = time.monotonic() + interval
+    return {"samples": samples, "brake": braked}
 
 
 def main() -> None:

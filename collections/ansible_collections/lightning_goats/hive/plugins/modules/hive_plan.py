@@ -14,6 +14,8 @@ description:
   - Works in the controller's process and connects to no node. Run it once per play, with C(run_once).
   - Reads the variables C(hive_stack) and C(hive_replaces) of each node and the result C(__hive_preflight_result) of
     role C(hive_preflight).
+  - Goes on with a rollout that the nodes speak of, under the digest that was approved for it, or says what has changed.
+    What forbids only stages still to come does not keep a stage that soaks from being judged.
   - Fails when any node is refused. Nothing is then handed on to be run, for no node.
 author: [Lightning Hive Rollout contributors]
 options:
@@ -52,15 +54,72 @@ options:
     elements: raw
     default: [1, "25%", "100%"]
   separate_channel_peers:
-    description: Put no two nodes that share a channel into one stage.
+    description: Put no two nodes into one stage that share a channel, or a peer of the fleet.
     type: bool
     default: true
   soak_seconds:
-    description: Length of the soak window, from which the dead-man's time follows.
+    description: How long a stage is watched before it is confirmed, from which the dead-man's time follows.
     type: float
     default: 600
+  canary_soak: &soak
+    description: How long the first stage soaks after it was confirmed, before the next one begins in a later run.
+    type: dict
+    default: {}
+    suboptions:
+      minutes:
+        description: Minutes; V(0) is no soak.
+        type: float
+        default: 0
+      blocks:
+        description: Blocks that each node has to see.
+        type: int
+        default: 0
+      forwards:
+        description: Payments that the nodes of the stage have to forward.
+        type: int
+        default: 0
+      extend_minutes:
+        description: How much longer it goes on when nothing can be told, before a human is asked.
+        type: float
+        default: 0
+  wave_soak:
+    <<: *soak
+    description: The same for every further stage.
+  soak_self_revert:
+    description: Whether a node that breaks during its soak goes back by itself.
+    type: bool
+    default: true
+  probe:
+    description: Whether the nodes have probes, without which nothing can soak.
+    type: bool
+    default: true
+  failure_budget:
+    description: How many nodes may fail in one rollout before it stops. The first stage never may.
+    type: int
+    default: 0
+  commit:
+    description: Whether every V(stage) is kept once it is healthy, or only the whole V(fleet) when all of it is.
+    type: str
+    choices: [stage, fleet]
+    default: stage
+  unreachable:
+    description: Whether nodes that cannot be reached V(fail) the run, or are to V(leave) for a later one.
+    type: str
+    choices: [fail, leave]
+    default: fail
+  maintenance_windows:
+    description: When a stage may begin. Each has C(days), C(start) and C(end); none is always.
+    type: list
+    elements: raw
+    default: []
+  maintenance_timezone:
+    description: In whose clock the windows are written.
+    type: str
+    default: UTC
   deadman_seconds:
-    description: After how many seconds a switch undoes itself; V(0) is two soak windows and two minutes.
+    description:
+      - After how many seconds a switch undoes itself; V(0) is two windows of O(soak_seconds) and two minutes. Where the
+        whole fleet is kept at once it is at least as long as all stages take.
     type: int
     default: 0
   min_free_bytes:
@@ -99,10 +158,30 @@ options:
     description: The digest that was approved.
     type: str
     default: ""
+  approvals_needed:
+    description: How many approvers have to have signed the plan. V(0) takes O(approved_plan) alone.
+    type: int
+    default: 0
+  runner:
+    description: The principal that runs the rollout and may not approve it.
+    type: str
+    default: ""
+  approvers:
+    description: The ssh-keygen file of who may approve.
+    type: str
+    default: var/keys/approvers
+  evidence_dir:
+    description: Where evidence lies; approvals are kept below it.
+    type: str
+    default: var/evidence
   preview:
     description: Hand on nothing to be run and ask for no approval, as in check mode.
     type: bool
     default: false
+  registers_dir:
+    description: Where the fleet's default policy is, for nodes whose inventory has no C(hive_stack). Empty for none.
+    type: str
+    default: ""
   form_fleet:
     description: Let the nodes that run C(cl-hive) in the end form one hive.
     type: bool

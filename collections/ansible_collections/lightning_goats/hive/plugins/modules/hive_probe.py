@@ -27,7 +27,7 @@ options:
   interval_seconds:
     description: Seconds between two looks.
     type: float
-    default: 30
+    default: 60
   keep_seconds:
     description: Samples older than this are forgotten.
     type: float
@@ -35,7 +35,7 @@ options:
   max_bytes:
     description: What the file of samples may grow to. The oldest go first.
     type: int
-    default: 33554432
+    default: 67108864
   backup_every_seconds:
     description: Seconds after which a new backup set is taken, at least 60. V(0) is never.
     type: float
@@ -62,7 +62,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Let the node look at itself every half minute
+- name: Let the node look at itself once a minute
   lightning_goats.hive.hive_probe:
     node: "{{ __hive_common_node }}"
 """
@@ -91,9 +91,9 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._probe_setup 
 
 OPTIONS: dict[str, Any] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "interval_seconds": {"type": "float", "default": 30.0},
+    "interval_seconds": {"type": "float", "default": 60.0},
     "keep_seconds": {"type": "float", "default": 604800.0},
-    "max_bytes": {"type": "int", "default": 33554432},
+    "max_bytes": {"type": "int", "default": 67108864},
     "backup_every_seconds": {"type": "float", "default": 0.0},
     "backup_keep": {"type": "int", "default": 10},
     "metrics_dir": {"type": "str", "default": ""},

@@ -29,10 +29,18 @@ options:
     description: Where the throw-away key and its list are when no key is configured.
     type: str
     default: var/keys
+  fleet:
+    description: Name of the fleet, for the metrics.
+    type: str
+    default: ""
+  metrics_dir:
+    description: Directory on the controller for Prometheus textfiles. Empty writes none.
+    type: str
+    default: ""
 attributes:
   check_mode:
     support: full
-    description: It only reads, so check mode makes no difference.
+    description: Writes no metrics in check mode; otherwise it only reads.
   diff_mode:
     support: none
     description: It changes nothing on a node.
@@ -49,8 +57,14 @@ nodes:
   description: Per node its state, notes, stack, health of the plugins, age of the newest backup and its last drill.
   type: dict
   returned: always
+skew:
+  description:
+    - Who runs what. C(stacks) has each stack with its nodes and whether it was tested, C(pairs) whether two of them
+      were tested beside each other, C(last_evidence) the newest evidence of any kind.
+  type: dict
+  returned: always
 lines:
-  description: The table as text.
+  description: The table and the skew as text.
   type: list
   elements: str
   returned: always

@@ -26,8 +26,10 @@ options:
         present one.
       - V(confirmed) keeps what was switched and disarms the dead-man. V(reverted) undoes an open switch, if there is
         one.
+      - V(soaked) writes down that the stage the node soaks in has soaked. V(abandoned) writes down that the plan of
+        O(stage) is dead, so that none of it is switched any more (code abandoned-plan). Both change nothing else.
     type: str
-    choices: [switched, confirmed, reverted, rolled_back]
+    choices: [switched, confirmed, reverted, rolled_back, soaked, abandoned]
     required: true
   stack:
     description: The resolved stack, in start order. Empty removes the plugins and keeps their data.
@@ -123,6 +125,81 @@ options:
     type: str
     choices: [refuse, monolith, present]
     default: refuse
+  stage:
+    description:
+      - Which stage of which plan this is. With V(switched) the node soaks from the confirmation on for as long as it
+        says, and remembers it until another stack is confirmed. Left out, it does not soak. Needed with V(soaked) and
+        V(abandoned).
+      - With V(rolled_back) only that stage is taken back. A node that has not kept it, or that somebody else has taken
+        back already, stays as it is. Left out, the node goes back from whatever it runs.
+      - While it soaks, the node's probe looks for what no soak survives, and takes the node back by itself.
+    type: dict
+    suboptions:
+      plan:
+        description: Digest of the plan.
+        type: str
+        required: true
+      name:
+        description: Name of the stage.
+        type: str
+        required: true
+      number:
+        description: Its place among the stages, from 0.
+        type: int
+        default: 0
+      waves:
+        description: All stages of the plan, each with its C(name) and C(nodes).
+        type: list
+        elements: dict
+        default: []
+      action:
+        description: What the plan does with this node.
+        type: str
+        default: ""
+      soak:
+        description: How long it has to soak. All of the windows must be full; 0 minutes means not at all.
+        type: dict
+        default: {}
+        suboptions:
+          minutes:
+            description: Minutes.
+            type: float
+            default: 0
+          blocks:
+            description: Blocks.
+            type: int
+            default: 0
+          forwards:
+            description: Settled forwards.
+            type: int
+            default: 0
+          extend_minutes:
+            description: For how much longer it goes on when nothing can be told, before a human is asked.
+            type: float
+            default: 0
+          self_revert:
+            description: Whether the node may go back by itself.
+            type: bool
+            default: true
+          restarts_allowed:
+            description: How often lightningd may die of a plugin of this stage before the node goes back by itself.
+            type: int
+            default: 0
+  verdict:
+    description: Why the soak ends well, with V(soaked). It was healthy, or a human accepted it.
+    type: str
+    choices: [healthy, accepted]
+    default: healthy
+  summary:
+    description: One line for the journal, with V(soaked), V(abandoned) and O(give_up).
+    type: str
+    default: ""
+  give_up:
+    description:
+      - With V(rolled_back), the plan of O(stage) is dead as soon as the node is back, as after V(abandoned), so that an
+        interruption between the two lets nobody go on with it.
+    type: bool
+    default: false
   lift_quarantine:
     description:
       - Try a release again that is quarantined because lightningd died in the switch that started it. Else it is
@@ -171,11 +248,21 @@ EXAMPLES = r"""
     node: "{{ __hive_common_node }}"
     state: confirmed
     rollout: 20261122-1
+
+- name: Write down that its stage has soaked
+  lightning_goats.hive.hive_switch:
+    node: "{{ __hive_common_node }}"
+    state: soaked
+    stage:
+      plan: 5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9
+      name: canary
+    rollout: 20261125-1
 """
 
 RETURN = r"""
 phase:
-  description: Where the node is now. One of switched, confirmed, reverted, refused, revert-failed, planned.
+  description:
+    - Where the node is now. One of switched, confirmed, reverted, refused, revert-failed, planned, soaked, abandoned.
   returned: always
   type: str
 transaction:
@@ -251,7 +338,11 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.reque
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.switch import switch
 
 OPTIONS: dict[str, Any] = {
-    "state": {"type": "str", "required": True, "choices": ["switched", "confirmed", "reverted", "rolled_back"]},
+    "state": {
+        "type": "str",
+        "required": True,
+        "choices": ["switched", "confirmed", "reverted", "rolled_back", "soaked", "abandoned"],
+    },
     "stack": {
         "type": "list",
         "elements": "dict",
@@ -265,6 +356,31 @@ OPTIONS: dict[str, Any] = {
             "replaces": {"type": "list", "elements": "str", "default": []},
         },
     },
+    "stage": {
+        "type": "dict",
+        "options": {
+            "plan": {"type": "str", "required": True},
+            "name": {"type": "str", "required": True},
+            "number": {"type": "int", "default": 0},
+            "waves": {"type": "list", "elements": "dict", "default": []},
+            "action": {"type": "str", "default": ""},
+            "soak": {
+                "type": "dict",
+                "default": {},
+                "options": {
+                    "minutes": {"type": "float", "default": 0.0},
+                    "blocks": {"type": "int", "default": 0},
+                    "forwards": {"type": "int", "default": 0},
+                    "extend_minutes": {"type": "float", "default": 0.0},
+                    "self_revert": {"type": "bool", "default": True},
+                    "restarts_allowed": {"type": "int", "default": 0},
+                },
+            },
+        },
+    },
+    "verdict": {"type": "str", "choices": ["healthy", "accepted"], "default": "healthy"},
+    "summary": {"type": "str", "default": ""},
+    "give_up": {"type": "bool", "default": False},
     "adopt": {"type": "str", "choices": ["auto", "no"], "default": "auto"},
     "adopt_identity": {"type": "str", "choices": ["refuse", "monolith", "present"], "default": "refuse"},
     "manifests": {"type": "list", "elements": "dict", "default": []},
@@ -290,6 +406,10 @@ PLAIN = (
     "owner",
     "adopt",
     "adopt_identity",
+    "stage",
+    "verdict",
+    "summary",
+    "give_up",
     "deadman_seconds",
     "lock_ttl_seconds",
     "break_lock",

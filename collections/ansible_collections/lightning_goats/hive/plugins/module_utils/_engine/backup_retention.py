@@ -16,14 +16,16 @@ FETCHED = ".partial-fetched-"
 Proof = Callable[[Path], bool]
 
 
-def prune(node: Node, keep: int, made: str, whole: Proof) -> None:
+def prune(node: Node, keep: int, made: str, whole: Proof, held: str = "") -> None:
     """Remove the oldest sets beyond `keep`, and leftovers of backups that died.
 
     Args:
         made: the set that was just made, which always stays, whatever the clock said when others were made.
         whole: whether a set on the disk still is what was written; asked before any verified one is removed.
+        held: a set that stays however many there are; "" for none.
     """
-    for name in doomed(list_backups(node), keep, made, lambda name: whole(node.backups_dir / name)):
+    found = [item for item in list_backups(node) if item["id"] != held]
+    for name in doomed(found, keep, made, lambda name: whole(node.backups_dir / name)):
         remove_tree(node.backups_dir / name)
     for leftover in node.backups_dir.glob(".partial-*"):
         if not fetching(leftover):

@@ -23,13 +23,14 @@ from .backup_retention import prune
 from .errors import HiveError, RpcRefusedError
 from .files import Owner, canonical, disk_error, make_dir, read_bytes, read_json, remove_tree, sync_dir, write_atomic
 from .guard import Look
-from .journal import Journal
+from .journal import Journal, soak_of
 from .machine import Machine
 from .node import Node
 from .observe import database_path, options_of
 from .probe import settings_file
 from .reserve import need_room
 from .sealed import seal
+from .soak import held_set
 from .stacks import stack_digest
 from .steps import failpoint
 
@@ -138,7 +139,7 @@ def _make(node: Node, seen: Look, request: BackupRequest) -> dict[str, Any]:
         raise
     failpoint(Part.PRUNE)
     try:
-        prune(node, request.keep, name, is_whole)
+        prune(node, request.keep, name, is_whole, held_set(soak_of(node)))
     except OSError as error:
         # A set that was made is one: to fail now would make the timer take the next at once.
         told = disk_error(error, Path(str(error.filename or node.backups_dir)))

@@ -34,6 +34,7 @@ FILES = (
     "_engine.backup_timer",
     "_engine.backups",
     "_engine.builtins",
+    "_engine.brake",
     "_engine.bundle",
     "_engine.by_hand",
     "_engine.channels",
@@ -54,6 +55,7 @@ FILES = (
     "_engine.files",
     "_engine.forward",
     "_engine.guard",
+    "_engine.history",
     "_engine.journal",
     "_engine.lightningd",
     "_engine.loaders",
@@ -65,11 +67,15 @@ FILES = (
     "_engine.options",
     "_engine.plugins",
     "_engine.probe",
+    "_engine.probe_facts",
+    "_engine.probe_forwards",
+    "_engine.probe_look",
     "_engine.probe_ring",
     "_engine.processes",
     "_engine.proof",
     "_engine.prune",
     "_engine.quarantine",
+    "_engine.reading",
     "_engine.record",
     "_engine.recreate",
     "_engine.recreation",
@@ -83,9 +89,14 @@ FILES = (
     "_engine.runtimes_systemd",
     "_engine.sealed",
     "_engine.session",
+    "_engine.soak",
+    "_engine.soak_guard",
+    "_engine.soak_undo",
     "_engine.stacks",
+    "_engine.stages",
     "_engine.steps",
     "_engine.switch",
+    "_engine.switch_base",
     "_engine.validate",
 )
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -106,7 +117,8 @@ def source_of(name: str) -> str:
             f"the engine cannot find its own part {name}; the collection is incomplete, install it again",
             "engine-incomplete",
         )
-    return str(source)
+    # Ansible's own loader, in the controller's process, gives it as bytes.
+    return source.decode() if isinstance(source, bytes) else str(source)
 
 
 # The probe runs every half minute, so it does not load the rest.
@@ -118,6 +130,8 @@ elif sys.argv[1:2] == ["backup"]:
     from {PACKAGE}._engine.backup_timer import main
 elif sys.argv[1:2] == ["container"]:
     from {PACKAGE}._engine.recreate import main
+elif sys.argv[1:2] == ["self-undo"]:
+    from {PACKAGE}._engine.soak_undo import main
 else:
     from {PACKAGE}._engine.cli import main
 
@@ -129,9 +143,9 @@ raise SystemExit(main())
 def engine_archive() -> tuple[bytes, str]:
     """Return the archive and its digest."""
     # Nothing else imports the programs the archive starts with, and Ansible ships only what something imports.
-    from . import backup_timer, cli, probe, recreate
+    from . import backup_timer, cli, probe, recreate, soak_undo
 
-    return _archive(backup_timer.__name__, cli.__name__, probe.__name__, recreate.__name__)
+    return _archive(backup_timer.__name__, cli.__name__, probe.__name__, recreate.__name__, soak_undo.__name__)
 
 
 @functools.lru_cache(maxsize=1)

@@ -29,6 +29,7 @@ ARMED_SECONDS = 10.0
 REARM_SECONDS = 1.0
 UNIT = "hive-deadman"
 UNCONFIRMED = "nobody confirmed the switch in time"
+UNDOES = "Undoes a switch of hive plugins that nobody confirms"
 STARTED_ANEW = "the machine was started anew before the switch was confirmed"
 
 Facts = dict[str, Any]
@@ -80,7 +81,7 @@ def arm(node: Node, runtime: Runtime, archive: Path, txn: str, seconds: float, r
         facts["unit"] = f"{UNIT}-{txn}-{token}.service"
     write_atomic(facts_file(node), canonical(facts), node.keeper)
     if scheduler:
-        _serve(scheduler, str(facts["unit"]), [sys.executable, "-I", *arguments])
+        serve(scheduler, str(facts["unit"]), UNDOES, [sys.executable, "-I", *arguments])
     else:
         detach([sys.executable, *arguments], node.keeper)
 
@@ -96,11 +97,16 @@ def arm(node: Node, runtime: Runtime, archive: Path, txn: str, seconds: float, r
     return armed
 
 
-def _serve(scheduler: list[str], unit: str, arguments: list[str]) -> None:
+def serve(scheduler: list[str], unit: str, description: str, arguments: list[str]) -> None:
+    """Run a command as a transient service, which systemd starts again when something ends it.
+
+    Raises:
+        HiveError: systemd does not take it.
+    """
     argv = [
         *scheduler,
         f"--unit={unit}",
-        "--description=Undoes a switch of hive plugins that nobody confirms",
+        f"--description={description}",
         "--collect",
         "--property=Restart=on-failure",
         "--property=RestartSec=1",
@@ -112,7 +118,7 @@ def _serve(scheduler: list[str], unit: str, arguments: list[str]) -> None:
     if done.returncode != 0:
         reason = done.stderr.decode("utf-8", "replace").strip()[:200]
         raise HiveError(
-            f"systemd-run cannot arm the dead-man ({reason}), so nothing was changed; is ansible_become set?", "deadman"
+            f"systemd-run cannot start {unit} ({reason}), so nothing was changed; is ansible_become set?", "deadman"
         )
 
 

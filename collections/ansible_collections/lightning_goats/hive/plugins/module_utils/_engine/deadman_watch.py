@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from . import deadman
+from .brake import read_brake
 from .errors import HiveError
 from .journal import Journal
 from .lock import engine_lock
@@ -56,11 +57,15 @@ def wait(node: Node, txn: str, token: str, facts: dict[str, Any]) -> str:
     machine = Machine(node, 5.0)
     # One that is armed again finds a lightningd that may not be the one the switch was made on.
     known = known_to(node, txn)
+    forward = goes_forward(node, txn)
     while True:
         if deadman.mine(node, token) is None:
             return ""
         if deadman.left(facts) <= 0:
             return str(facts.get("reason", deadman.UNCONFIRMED))
+        braked = read_brake(node) if forward else ""
+        if braked:
+            return f"the brake was set: {braked}"
         if not any(alive(who) for who in known):
             known, died = look_after(node, txn, machine, known)
             if died:
@@ -74,6 +79,12 @@ def known_to(node: Node, txn: str) -> set[Identity]:
     """Return every lightningd that belongs to a transaction; none when it is not open any more."""
     found = Journal(node.journal_file, node.keeper).state().transaction
     return identities(found) if found is not None and found.id == txn else set()
+
+
+def goes_forward(node: Node, txn: str) -> bool:
+    """Whether a transaction is one that the brake undoes; a way back and a restore are not."""
+    found = Journal(node.journal_file, node.keeper).state().transaction
+    return found is not None and found.id == txn and found.data.get("kind") == "switch"
 
 
 def look_after(node: Node, txn: str, machine: Machine, known: set[Identity]) -> tuple[set[Identity], bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._slots import find_slot
-from . import deadman
+from . import brake, deadman
 from .adoption import Adoption, prove_back, refuse
 from .backups import BackupRequest, recent_backup, take_backup
 from .bundle import engine_archive
@@ -60,6 +60,7 @@ class Forward:
     def _prepare(self, seen: Look, manifests: Manifests, adoption: Adoption) -> None:
         """Everything that takes time or may refuse, while the old stack still works."""
         with self.record.step(Step.GUARD) as outcome:
+            self.refuse_braked()
             guard = Guard(self.machine, self.request, seen, self.target, manifests)
             refuse(guard, adoption.state, self.session.txn.previous)
             files = config_files(self.machine, seen, self.target, manifests)
@@ -79,7 +80,14 @@ class Forward:
             request, engine = self.request, engine_archive()[1]
             outcome.update(prune(self.node, keep, request.slots_keep, request.aside_keep, engine))
         adoption.first_pass(self.backup)
+        # A backup may take long; nothing was touched until here.
+        self.refuse_braked()
         self.arm()
+
+    def refuse_braked(self) -> None:
+        """Go no step further while the brake is set, unless this is a way back."""
+        if self.session.txn.data.get("kind") == "switch":
+            brake.refuse(self.node)
 
     def arm(self) -> None:
         """Have the switch undone by itself from now on, unless it is confirmed in time."""
@@ -133,6 +141,7 @@ class Forward:
             prove_back(session, adoption.freed)
             session.validate_in_place()
             session.lightningd.prove_same()
+            self.refuse_braked()
         if session.txn.phase == "switched":
             # Taken up again after it was complete: the controller gets its full time to confirm.
             self.arm()

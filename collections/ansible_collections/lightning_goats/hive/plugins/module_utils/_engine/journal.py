@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import soak as soaks
 from .clock import boot, uptime
 from .errors import HiveError
 from .files import Owner, canonical, disk_error, make_dir, sync_dir, write_atomic
+from .node import Node
 from .processes import TICKS, Identity
 
 GENESIS = "0" * 64
@@ -61,6 +63,8 @@ class State:
         data_changed_at: time of the newest confirmed switch that changed a database schema or moved rows.
         quarantine: by digest, releases with which lightningd died: plugin, version, digest, path, fallback (digest of
             the plugin's release that runs instead, "" for none), reason, since (unix time).
+        soak: the stage that soaks or has soaked, as `soak.confirmed` makes it; None when there is none.
+        abandoned: digests of the plans that were given up, oldest first.
     """
 
     stable: Stack | None = None
@@ -71,6 +75,8 @@ class State:
     orphans: dict[str, set[str]] = field(default_factory=dict)
     data_changed_at: float = 0.0
     quarantine: Quarantine = field(default_factory=dict)
+    soak: soaks.Soak | None = None
+    abandoned: list[str] = field(default_factory=list)
     head: str = GENESIS
     length: int = 0
 
@@ -165,6 +171,14 @@ class Journal:
         return fold(self.entries)
 
 
+def soak_of(node: Node) -> soaks.Soak | None:
+    """Return the stage that a node soaks in, or has; None when there is none, or its journal cannot be read."""
+    try:
+        return Journal(node.journal_file, node.keeper).state().soak
+    except HiveError:
+        return None
+
+
 def parse(content: bytes, path: Path) -> tuple[list[Entry], int]:
     """Return the entries of a journal and the number of bytes they take; what follows is one torn line.
 
@@ -224,6 +238,9 @@ def fold(entries: list[Entry]) -> State:
                 state.quarantine[str(item["digest"])] = {**item, "since": float(entry["time"])}
         elif event == "restored":
             state.data_changed_at = max(state.data_changed_at, float(entry["time"]))
+        elif event == "abandoned" and data["plan"] not in state.abandoned:
+            state.abandoned.append(str(data["plan"]))
+        state.soak = soaks.noted(state.soak, entry)
         if event == "intent" and data.get("configured"):
             state.orphans.setdefault(str(data["lightningd"]), set()).update(data["configured"])
         txn = state.transaction
@@ -273,6 +290,7 @@ def _fold_transaction(state: State, txn: Transaction, entry: Entry) -> None:
     elif event in ("switched", "reverting", "revert-failed"):
         txn.phase = event
     elif event == "confirmed":
+        state.soak = soaks.confirmed(state.soak, state.stable, txn.data, entry)
         if state.stable != txn.target:
             state.previous = state.stable if state.stable is not None else txn.previous
         state.stable = txn.target

@@ -17,12 +17,14 @@ from . import backup_state
 from . import channels as ch
 from .backup_lightningd import freshness
 from .backup_list import list_backups as list_backups
+from .brake import read_brake, read_pause
 from .builtins import BUILTIN
 from .by_hand import options_of_others
 from .container_facts import places
 from .deadman import watching
 from .errors import HiveError, NodeDownError, RpcRefusedError, RpcTimeoutError
 from .files import read_json
+from .history import history
 from .journal import Journal, State
 from .loaders import LOADERS, foreign, sentence
 from .lock import read_lock
@@ -33,10 +35,9 @@ from .options import option_value
 from .probe import ring_file, settings_file
 from .probe_ring import read as read_ring
 from .processes import Identity, plugin_processes, rss_bytes
+from .reading import HEALTH_SECONDS, take_reading
 from .sealed import seal, seal_options
-
-HEALTH_SECONDS = 3.0
-LOG_LINES = 20
+from .soak import SHOWN_PLANS, shown
 
 
 class Observer:
@@ -80,6 +81,8 @@ class Observer:
             for entry in state.quarantine.values()
         ]
         facts["deadman"] = self._deadman()
+        facts["soak"], facts["abandoned"] = shown(state.soak), state.abandoned[-SHOWN_PLANS:]
+        facts["brake"], facts["pause"] = read_brake(node), read_pause(node)
         facts["stable_stack"], facts["previous_stack"] = state.stable, state.previous
         facts["lock"] = read_lock(node.state_dir / "lock.json")
         facts["watermarks"] = state.watermarks
@@ -96,6 +99,7 @@ class Observer:
             "tag": f"cp{sys.version_info[0]}{sys.version_info[1]}",
         }
         facts["journal"] = {"length": state.length, "head": state.head, "torn": bool(journal and journal.torn)}
+        facts["history"] = history(journal.entries) if journal else []
         facts["probe"] = probe_facts(node)
         facts["problems"] = self.problems
         return facts
@@ -296,6 +300,7 @@ class Observer:
             self.problem(
                 "revert-failed", f"rollout {txn.rollout} could not be undone by itself; see docs/runbooks/rollback.md"
             )
+        stage = txn.data.get("stage")
         return {
             "id": txn.id,
             "rollout": txn.rollout,
@@ -304,6 +309,7 @@ class Observer:
             "previous": txn.previous,
             "deadline": txn.deadline,
             "armed": armed,
+            "stage": {key: stage[key] for key in ("plan", "name", "number")} if stage else None,
         }
 
     def _deadman(self) -> dict[str, Any] | None:
@@ -312,63 +318,8 @@ class Observer:
         return {"alive": armed["alive"], "deadline": armed["deadline"]} if armed else None
 
     def sample(self, since: float) -> dict[str, Any]:
-        """Return one reading of a soak.
-
-        Args:
-            since: unix time; older log lines do not count.
-        """
-        rpc = self.machine.rpc
-        who = self.machine.identity()
-        reading: dict[str, Any] = {
-            "time": round(time.time(), 3),
-            "lightningd": {
-                "running": False,
-                "pid": 0,
-                "started_at": 0.0,
-                "synced": False,
-                "blockheight": 0,
-                "ready": False,
-            },
-            "plugins": [],
-            "channels": [],
-            "log": {"broken": [], "errors": [], "count": 0},
-        }
-        try:
-            info = rpc.call("getinfo")
-            listed = self.machine.plugins()
-            channels = ch.channel_facts(rpc.call("listpeerchannels")["channels"])
-            lines = [mark for mark in self.machine.log_marks() if float(mark["time"]) > since]
-        except (NodeDownError, RpcTimeoutError, RpcRefusedError):
-            return reading
-        reading["lightningd"] = {
-            "running": True,
-            "pid": who.pid if who else 0,
-            "started_at": who.started_at if who else 0.0,
-            "synced": not any(key.endswith("_sync") for key in info if key.startswith("warning_")),
-            "blockheight": int(info["blockheight"]),
-            "ready": all(item["active"] for item in listed.values()),
-        }
-        for path, item in listed.items():
-            slot = self.by_entry.get(path)
-            if slot is not None:
-                report = self.machine.health_of(slot.manifest, HEALTH_SECONDS) if item["active"] else None
-                reading["plugins"].append(
-                    {
-                        "name": slot.name,
-                        "digest": slot.digest,
-                        "path": path,
-                        "active": bool(item["active"]),
-                        "health": str(report["status"]) if report else "",
-                    }
-                )
-        reading["channels"] = [{"short_channel_id": c["short_channel_id"], "state": c["state"]} for c in channels]
-        texts = [f"{mark['source']}: {mark['log']}"[:300] for mark in lines]
-        reading["log"] = {
-            "broken": texts[:LOG_LINES],
-            "errors": [text for text in texts if text.startswith("plugin-")][:LOG_LINES],
-            "count": len(texts),
-        }
-        return reading
+        """Return one reading of the window before a switch is confirmed; see `take_reading`."""
+        return take_reading(self.machine, self.by_entry, since)
 
 
 def strangers(node: Node, info: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -1,9 +1,9 @@
 """The probe: one small look at a node, kept in a ring on the node itself. It writes nothing of lightningd's.
 
 python3 hive-engine.pyz probe --node STATE_DIR/probe.json                one look, as the timer does
-python3 hive-engine.pyz probe --node STATE_DIR/probe.json --every 30     look for as long as that file stays the same
+python3 hive-engine.pyz probe --node STATE_DIR/probe.json --every 60     look for as long as that file stays the same
 
-Only what a look needs is imported here: it is paid for every half minute, on a machine that has better things to do.
+Only what a look needs is imported here: it is paid for every minute, on a machine that has better things to do.
 """
 
 from __future__ import annotations
@@ -14,25 +14,17 @@ import os
 import resource
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from .errors import HiveError, NodeDownError, RpcRefusedError, RpcTimeoutError
+from .errors import HiveError
 from .files import read_json, write_atomic
-from .machine import Machine
 from .node import Node
-from .probe_ring import Ring, Sample, last_sample
-from .processes import Identity, alive, arguments, children, identity, rss_bytes
+from .probe_look import look
+from .probe_ring import Ring, Sample, carried
+from .processes import Identity, alive, identity
 
-RPC_SECONDS = 3.0
-TICK_SECONDS = 20.0
 SLICE_SECONDS = 1.0
-LINES = 20
-LINE_LETTERS = 300
-COUNTERS = tuple(
-    f"{way}_{what}" for way in ("in", "out") for what in ("payments_offered", "payments_fulfilled", "fulfilled_msat")
-)
 
 
 def settings_file(node: Node) -> Path:
@@ -121,11 +113,12 @@ def tick(settings: dict[str, Any]) -> Sample | None:
         except BlockingIOError:
             return None
         before = resource.getrusage(resource.RUSAGE_SELF)
-        sample = look(node, last_sample(ring_file(node)))
+        sample, remembered = look(node, carried(ring_file(node)))
+        sample["soak"] = watch_the_soak(node, settings, sample, remembered)
         sample["deadman"] = watch_the_deadman(node)
         sample["backup"] = take_backups(node, settings)
         sample["cpu_ms"] = _cpu_ms(resource.getrusage(resource.RUSAGE_SELF), before)
-        Ring(ring_file(node), float(settings["keep_seconds"]), int(settings["max_bytes"])).add(sample)
+        Ring(ring_file(node), float(settings["keep_seconds"]), int(settings["max_bytes"])).add(sample, remembered)
         return sample
     finally:
         os.close(handle)
@@ -144,6 +137,19 @@ def watch_the_deadman(node: Node) -> dict[str, Any] | None:
     return deadman.ensure(node)
 
 
+def watch_the_soak(
+    node: Node, settings: dict[str, Any], sample: Sample, remembered: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Let the node go back by itself when its stage fails while it soaks; None when nothing soaks."""
+    if not node.journal_file.exists():
+        return None
+    from . import soak_guard
+
+    facts = soak_guard.look(node, settings, sample, remembered.get("soak"))
+    remembered["soak"] = facts
+    return soak_guard.shown(facts)
+
+
 def take_backups(node: Node, settings: dict[str, Any]) -> dict[str, Any] | None:
     """Let a backup set be made when one is due; None when there is no timer. Nobody waits for it."""
     if not settings.get("backup_every"):
@@ -157,93 +163,3 @@ def take_backups(node: Node, settings: dict[str, Any]) -> dict[str, Any] | None:
         except HiveError as error:
             facts["failure"] = error.code
     return facts
-
-
-def look(node: Node, previous: Sample | None) -> Sample:
-    """Return one sample; a lightningd that does not answer in time is a fact, not a failure.
-
-    Args:
-        previous: the sample before; log lines that it already counted are left out.
-    """
-    started = time.monotonic()
-    machine = Machine(node, RPC_SECONDS)
-    sample: Sample = {"schema": 1, "time": round(time.time(), 3), "lightningd": {"running": False, "pid": 0}}
-    deadline = started + TICK_SECONDS
-    try:
-        info = machine.rpc.call("getinfo")
-        rpc_ms = round((time.monotonic() - started) * 1000, 2)
-        who = identity(machine.rpc.pid)
-        listed = machine.plugins()
-        sample["lightningd"] = {
-            "running": True,
-            "pid": who.pid if who else 0,
-            "started_at": who.started_at if who else 0.0,
-            "height": int(info["blockheight"]),
-            "synced": not any(key.endswith("_sync") for key in info if key.startswith("warning_")),
-            "ready": all(item["active"] for item in listed.values()),
-            "rpc_ms": rpc_ms,
-        }
-        sample.update(of_channels(machine.rpc.call("listpeerchannels")["channels"]))
-        sample["log"] = of_log(machine.log_marks(), float(previous["time"]) if previous else sample["time"])
-        sample["plugins"] = of_plugins(machine, listed, who, deadline)
-    except (NodeDownError, RpcTimeoutError, RpcRefusedError) as error:
-        sample["trouble"] = {"code": error.code, "message": error.message[:LINE_LETTERS]}
-    finally:
-        machine.rpc.close()
-    sample["took_ms"] = round((time.monotonic() - started) * 1000, 1)
-    return sample
-
-
-def of_channels(channels: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return channels by state, HTLCs in flight, and the payments that all channels carried so far; pure."""
-    htlcs = [htlc for channel in channels for htlc in channel.get("htlcs") or []]
-    expiries = [int(htlc["expiry"]) for htlc in htlcs if "expiry" in htlc]
-    return {
-        "channels": dict(sorted(Counter(str(channel.get("state", "")) for channel in channels).items())),
-        "pending_htlcs": {"count": len(htlcs), "nearest_expiry": min(expiries) if expiries else None},
-        "forwards": {name: sum(int(channel.get(name, 0)) for channel in channels) for name in COUNTERS},
-    }
-
-
-def of_log(marks: list[dict[str, str]], since: float) -> dict[str, Any]:
-    """Return the lines at level BROKEN that are newer than `since`, and how many there are; pure."""
-    texts = [f"{mark['source']}: {mark['log']}"[:LINE_LETTERS] for mark in marks if float(mark["time"]) > since]
-    return {"broken": texts[-LINES:], "count": len(texts)}
-
-
-def of_plugins(
-    machine: Machine, listed: dict[str, dict[str, Any]], lightningd: Identity | None, deadline: float
-) -> list[dict[str, Any]]:
-    """Return each plugin that is not lightningd's own: whether it is active, its memory, and how fast ours answer."""
-    from .._slots import load_slot
-
-    node = machine.node
-    slots = node.to_inside(node.slots_dir) + "/"
-    memory = memory_of(lightningd.pid) if lightningd else {}
-    found = []
-    for path, item in listed.items():
-        if "/c-lightning/plugins/" in path or "/" not in path:
-            continue
-        facts: dict[str, Any] = {"name": path.rpartition("/")[2], "path": path, "active": bool(item["active"])}
-        facts["pid"], facts["rss_bytes"] = memory.get(path, (0, 0))
-        if path.startswith(slots):
-            slot = load_slot(node, *path[len(slots) :].split("/")[:2])
-            facts["digest"] = slot.digest
-            left = min(RPC_SECONDS, deadline - time.monotonic())
-            if slot.complete and facts["active"] and left > 0:
-                begun = time.monotonic()
-                report = machine.health_of(slot.manifest, left)
-                facts["health"] = str(report["status"]) if report else ""
-                facts["rpc_ms"] = round((time.monotonic() - begun) * 1000, 2)
-        found.append(facts)
-    return found
-
-
-def memory_of(lightningd: int) -> dict[str, tuple[int, int]]:
-    """Return (pid, resident bytes) of the plugins of a lightningd, by the path each was started from."""
-    found: dict[str, tuple[int, int]] = {}
-    for pid in children(lightningd):
-        for word in arguments(pid)[:4]:
-            if word.startswith("/"):
-                found.setdefault(word, (pid, rss_bytes(pid)))
-    return found

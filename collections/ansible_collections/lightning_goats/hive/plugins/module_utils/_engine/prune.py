@@ -13,6 +13,7 @@ from .files import read_json, remove_tree, sync_dir
 from .journal import Stack, State
 from .node import Node
 from .processes import in_use
+from .soak import held
 
 ENGINES_KEEP = 2
 
@@ -20,7 +21,7 @@ ENGINES_KEEP = 2
 def needed(state: State, *stacks: Stack) -> set[str]:
     """Return the digests of releases that must stay: of every stack that can still be wanted, and quarantined ones."""
     txn = state.transaction
-    wanted = [state.stable or [], state.previous or [], *stacks]
+    wanted = [state.stable or [], state.previous or [], *held(state.soak), *stacks]
     wanted += [txn.target, txn.previous] if txn is not None else []
     return {str(item["digest"]) for stack in wanted for item in stack} | set(state.quarantine)
 

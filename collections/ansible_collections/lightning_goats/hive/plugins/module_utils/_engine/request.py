@@ -7,7 +7,7 @@ from typing import Any
 
 from .stacks import Stack
 
-STATES = ("switched", "confirmed", "reverted", "rolled_back")
+STATES = ("switched", "confirmed", "reverted", "rolled_back", "soaked", "abandoned")
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,11 @@ class Request:
         adopt: "auto" takes the monolith's rows over when a stack takes its place, "no" leaves them where they are.
         adopt_identity: which Nostr identity stays when the monolith and comms have different ones: "refuse",
             "monolith" or "present".
+        stage: which stage of which plan this is, and how long it is to soak; see `soak.stage_of`. None for a switch
+            that does not soak.
+        verdict: why a soak ends: "healthy" or "accepted" (by a human).
+        summary: one line about it, for the journal.
+        give_up: whether the plan of the stage is dead as soon as the node is back.
     """
 
     state: str
@@ -76,4 +81,8 @@ class Request:
     htlc_wait_seconds: float = 600.0
     adopt: str = "auto"
     adopt_identity: str = "refuse"
+    stage: dict[str, Any] | None = None
+    verdict: str = "healthy"
+    summary: str = ""
+    give_up: bool = False
     check_mode: bool = False

@@ -4,162 +4,63 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
-from typing import Any
+from collections import Counter
+from collections.abc import Callable
 
-from .._slots import find_slot, list_slots
+from .._slots import list_slots
+from . import brake, deadman
 from . import channels as ch
-from . import deadman
 from .adoption import leaves, pending, refuse
-from .adoption_state import adopted_by, summary
+from .adoption_state import adopted_by
 from .bundle import engine_archive
 from .clock import boot
 from .deadman_unit import withdraw
 from .drain import drain, worst_for
-from .errors import HiveError, NodeDownError
-from .files import canonical, disk_error
+from .errors import HiveError, NodeDownError, RpcRefusedError, RpcTimeoutError
 from .forward import Forward, changes_data, forecast
 from .guard import Guard, Look, Manifests, config_files, look, unchanged
-from .journal import Journal, Stack, State, Transaction
+from .journal import Stack, Transaction
 from .lock import engine_lock, read_lock, release_lock, take_lock
-from .machine import Machine
 from .node import Node
 from .options import past_of
 from .request import Request
 from .reserve import spend_reserve
-from .sealed import Vault, seal
+from .sealed import seal
 from .session import Session
+from .soak import SELF_REVERTED, about, stage_of
 from .stacks import active_items, normalise, same, stack_digest
+from .stages import abandon, end_soak, refuse_abandoned
 from .steps import Step, failpoint
+from .switch_base import Call, Result
 
-Result = dict[str, Any]
 
-
-class Switch:
-    """One call of the engine on one node."""
-
-    def __init__(self, node: Node, request: Request) -> None:
-        self.node = node
-        self.request = request
-        self.machine = Machine(node, request.timeouts.rpc)
-        self.lock_file = node.state_dir / "lock.json"
-        self.vault = Vault(node.state_dir / "secrets.json", node.keeper)
-        self._journal: Journal | None = None
-        self.state = State()
-        self.session: Session | None = None
-        self.backup: dict[str, Any] | None = None
-        self.drained: dict[str, Any] | None = None
-        self.broken_lock: dict[str, Any] | None = None
-        self.before: Stack = []
-        self.started = time.monotonic()
-
-    def run(self) -> Result:
-        """Do what the request asks and return what hive_switch returns.
-
-        Raises:
-            HiveError: with the same keys in `data`, so that a report can be made of a failure too.
-        """
-        try:
-            if self.request.check_mode:
-                return self._load_and_run()
-            with engine_lock(self.node, self.request.timeouts.engine):
-                return self._load_and_run()
-        except HiveError as error:
-            if "phase" in error.data:
-                raise
-            raise self._fail(error, "refused", self.before, reverted=False) from error
-        except OSError as error:
-            told = disk_error(error, Path(str(error.filename or self.node.state_dir)))
-            raise self._fail(told, "refused", self.before, reverted=False) from error
-
-    @property
-    def journal(self) -> Journal:
-        assert self._journal is not None, "loaded before anything else"
-        return self._journal
-
-    def _load(self) -> None:
-        self._journal = Journal(self.node.journal_file, self.node.keeper)
-        self.state = self._journal.state()
-        if self.state.transaction is not None:
-            self.state.transaction.target = self.vault.open(self.state.transaction.target)
-            self.state.transaction.previous = self.vault.open(self.state.transaction.previous)
-        self.state.stable = None if self.state.stable is None else self.vault.open(self.state.stable)
+class Switch(Call):
+    """One call of hive_switch."""
 
     def _load_and_run(self) -> Result:
         self._load()
-        act = {
+        act: dict[str, Callable[[], Result]] = {
             "switched": self.switched,
             "rolled_back": self.rolled_back,
             "confirmed": self.confirmed,
             "reverted": self.reverted,
+            "soaked": lambda: end_soak(self),
+            "abandoned": lambda: abandon(self),
         }
         return act[self.request.state]()
-
-    # Results
-
-    def result(self, changed: bool, phase: str, after: Stack, **more: Any) -> Result:
-        """Return the keys that every outcome has; secrets are sealed."""
-        session = self.session
-        before, after = seal(self.before), seal(after)
-        return {
-            "changed": changed,
-            "phase": phase,
-            "transaction": session.txn.id if session else "",
-            "before": before,
-            "after": after,
-            "downtime_ms": session.plugins.downtime_ms if session else {},
-            "switch_ms": round((time.monotonic() - self.started) * 1000, 1),
-            "lightningd_restarts": session.lightningd.restarts if session else 0,
-            "backup": self.backup,
-            "adoption": summary(session.txn.entries) if session else None,
-            "reverted": False,
-            "reason": "",
-            "remarks": session.warnings if session else [],
-            "journal": session.txn.entries if session else [],
-            "journal_head": self._journal.head if self._journal else "",
-            "broken_lock": self.broken_lock,
-            "drained": self.drained,
-            "diff": {
-                "before_header": "stack",
-                "after_header": "stack",
-                "before": listing(before),
-                "after": listing(after),
-            },
-            **more,
-        }
-
-    def _fail(self, error: HiveError, phase: str, after: Stack, reverted: bool) -> HiveError:
-        facts = self.result(reverted, phase, after)
-        facts.update(reverted=reverted, reason=error.message)
-        facts["details"] = {key: value for key, value in error.data.items() if key not in facts}
-        return HiveError(error.message, error.code, **facts)
-
-    # What is known of releases
-
-    def manifests(self, *stacks: Stack) -> Manifests:
-        """Return the manifests of everything in these stacks and of every finished slot; the node's own win."""
-        known: Manifests = dict(self.request.manifests)
-        for slot in list_slots(self.node):
-            if not slot.complete:
-                continue
-            given = known.get(slot.digest)
-            if given is not None and canonical(given) != canonical(slot.manifest):
-                raise HiveError(
-                    f"the manifest of {slot.name} {slot.version} differs between controller and {self.node.name}; "
-                    "stage the release again from the directory it was built in",
-                    "manifest-differs",
-                )
-            known[slot.digest] = slot.manifest
-        for stack in stacks:
-            for item in active_items(stack):
-                if item["digest"] not in known:
-                    find_slot(self.node, item["name"], item["digest"])
-        return known
 
     # switched, rolled_back
 
     def switched(self) -> Result:
         """Move the node to the stack of the request."""
+        try:
+            brake.refuse(self.node)
+            refuse_abandoned(self.node, self.state, stage_of(self.request.stage))
+        except HiveError:
+            # What is open is the dead-man's, which sees the brake as well.
+            if self.state.transaction is None:
+                self._free_node()
+            raise
         # A plugin must get values, never the fingerprints that stand for them.
         return self._switch_to(self.vault.open(normalise(self.request.stack)), "switch")
 
@@ -168,6 +69,18 @@ class Switch:
         txn = self.state.transaction
         if txn is not None and txn.data.get("kind") == "rollback":
             return self._switch_to(txn.target, "rollback")
+        soak = self.state.soak
+        if txn is None and soak is not None and soak["state"] == SELF_REVERTED:
+            # The one before is what the node has just left by itself.
+            self.before = self.state.stable or []
+            self._clean_up(self.state.last)
+            return self.result(False, "confirmed", self.before, reason=soak["reason"])
+        stage = stage_of(self.request.stage)
+        if txn is None and stage is not None and (soak is None or not about(soak, stage)):
+            # Taken back already, or never kept: the stack before the present one may be the one that failed.
+            self.before = self.state.stable or []
+            self._clean_up(self.state.last)
+            return self.result(False, "confirmed", self.before, reason=f"nothing of stage {stage['name']} is kept")
         if self.state.previous is None:
             raise HiveError(
                 f"{self.node.name} has no earlier confirmed stack to go back to; switch to the stack you want instead",
@@ -302,6 +215,7 @@ class Switch:
         known = stable is not None and all(item["digest"] in manifests for item in active_items(stable))
         previous = stable if known and stable is not None else seen.stack
         self.vault.keep(target, previous, seen.stack)
+        stage = stage_of(self.request.stage) if kind == "switch" else None
         data = {
             "kind": kind,
             "target": seal(target),
@@ -321,6 +235,11 @@ class Switch:
             },
             "engine": engine_archive()[1],
             "pid": os.getpid(),
+            # What was so before the switch is nothing a soak can blame it for.
+            "unhealthy": sorted(seen.unhealthy),
+            "channels": dict(sorted(Counter(seen.channel_states.values()).items())),
+            **({"stage": stage} if stage is not None else {}),
+            **self.notes,
         }
         identifier = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(3).hex()}"
         txn = Transaction(identifier, self.request.rollout, "open", target, previous, data)
@@ -397,6 +316,8 @@ class Switch:
             return self.result(True, "planned", txn.target, steps=[{"step": Step.CONFIRM.value}])
         manifests = self.manifests(txn.target, txn.previous)
         try:
+            if txn.data.get("kind") == "switch":
+                brake.refuse(self.node)
             session.lightningd.prove_same()
             session.proof.stack(txn.target, manifests, strict=False)
         except HiveError as error:
@@ -410,7 +331,10 @@ class Switch:
             spend_reserve(self.node)
             with session.record.step(Step.CONFIRM, by=by):
                 pass
-            session.record.note("confirmed", {"by": by, "stack_digest": stack_digest(seal(session.txn.target))})
+            digest = stack_digest(seal(session.txn.target))
+            self._give_up_plan()
+            facts = {"by": by, "stack_digest": digest, "height": self._height(), "backup": self._backup_id()}
+            session.record.note("confirmed", facts)
             if not active_items(session.txn.target):
                 withdraw(self.node)
             session.txn.phase = "confirmed"
@@ -419,6 +343,28 @@ class Switch:
             # Kept or not is what the journal says now; what was not kept, the dead-man or the controller undoes.
             raise self._fail(error, session.txn.phase, session.txn.target, reverted=False) from error
         return self.result(True, "confirmed", session.txn.target)
+
+    def _give_up_plan(self) -> None:
+        """Write down that a plan is dead before its way back is kept: killed in between, nobody may go on with it."""
+        stage, request = stage_of(self.request.stage), self.request
+        if request.give_up and stage is not None and stage["plan"] not in self.state.abandoned:
+            data = {"plan": stage["plan"], "summary": brake.plain(request.summary)}
+            self.journal.append("abandoned", data, "", request.rollout)
+
+    def _done(self, step: Step) -> Result:
+        """Return what a step of the transaction left in the journal; empty when it was not taken."""
+        entries = self.session.txn.entries if self.session is not None else []
+        return next((e["data"] for e in entries if e["event"] == "done" and e["data"].get("step") == step.value), {})
+
+    def _height(self) -> int:
+        """Return the height a soak counts its blocks from."""
+        try:
+            return int(self.machine.rpc.call("getinfo")["blockheight"])
+        except (NodeDownError, RpcTimeoutError, RpcRefusedError):
+            return int(self._done(Step.GUARD).get("blockheight", 0))
+
+    def _backup_id(self) -> str:
+        return str(self._done(Step.BACKUP).get("id", ""))
 
     def _confirmed_already(self) -> Result:
         last, request = self.state.last, self.request
@@ -466,17 +412,6 @@ class Switch:
         except HiveError as error:
             raise self._fail(error, "revert-failed", txn.previous, reverted=False) from error
         return self.result(True, "reverted", txn.previous, reverted=True, reason=text)
-
-
-def listing(stack: Stack) -> str:
-    """Return a stack as lines, for a diff."""
-    lines = []
-    for item in stack:
-        lines.append(
-            f"{item['name']} {item['version']} {item['digest'][:12]}{'' if item['enabled'] else ' (disabled)'}"
-        )
-        lines += [f"  {name}={value}" for name, value in sorted(item["options"].items())]
-    return "".join(f"{line}\n" for line in lines)
 
 
 def switch(node: Node, request: Request) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +129,37 @@ def test_status_tells_of_the_last_drill(
     assert nodes["alpha"]["state"] == state
     assert note in " ".join(nodes["alpha"]["notes"])
     assert nodes["bravo"] == {"state": "ok", "notes": [], "drill": None}
+
+
+def test_a_statement_is_what_it_was_written_as_and_nothing_else(tmp_path: Path, signer: keys.Signer) -> None:
+    """Whoever can write the directory, but has no key, must not make one thing of another, nor old things new."""
+    failed = _evidence.write(tmp_path, "runes", "alpha", statement("FAILED", NOW + 60), signer)
+    passed = _evidence.write(tmp_path, "runes", "alpha", statement(at=NOW), signer)
+    for name in ("runes-bravo-20270115T080000000Z.json", "drill-alpha-20270115T080000000Z.json", "runes-alpha-.json"):
+        _replayed(passed, tmp_path / name)
+        with pytest.raises(ReleaseError) as error:
+            _evidence.read(tmp_path / name, signer.allowed_signers)
+        assert error.value.code == "schema"
+    _replayed(passed, tmp_path / "runes-alpha-20270115T090000000Z.json")
+    assert _evidence.newest(tmp_path, "runes", "bravo", signer.allowed_signers) is None
+    found = _evidence.newest(tmp_path, "runes", "alpha", signer.allowed_signers)
+    assert found is not None
+    assert (found.path, found.result) == (failed, "FAILED")
+
+
+def _replayed(path: Path, copy: Path) -> None:
+    """Copy a statement with its signature under another name."""
+    copy.write_bytes(path.read_bytes())
+    _evidence.signature_of(copy).write_bytes(_evidence.signature_of(path).read_bytes())
+
+
+@pytest.mark.parametrize("field", ["finished_at", "expires_at"])
+@pytest.mark.parametrize("moment", ["NaN", "Infinity", "-1", "0"])
+def test_a_time_that_is_none_never_makes_evidence_last(tmp_path: Path, field: str, moment: str) -> None:
+    made = statement(expires=NOW + 60, name="drill-alpha")
+    made["predicate"]["hive"][field] = "here"
+    data = json.dumps(made).replace('"here"', moment).encode()
+    path = tmp_path / "drill-alpha-20270115T080000000Z.json"
+    with pytest.raises(ReleaseError) as error:
+        _evidence.parse(path, data, "evidence@test")
+    assert error.value.code == "schema"

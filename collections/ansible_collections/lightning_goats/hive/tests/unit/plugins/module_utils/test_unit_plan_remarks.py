@@ -70,3 +70,19 @@ def test_the_worst_case_of_the_whole_run_is_told_once() -> None:
     (line,) = remarks.remarks(plan(["a"], ["bb", "ccc"]), [], False)
     assert line == "payments in flight: a switch may need 23 blocks at worst, there and back"
     assert remarks.remarks(plan(), [], False) == []
+
+
+def test_an_approver_reads_how_long_stages_soak_and_how_many_may_fail() -> None:
+    soak = {"minutes": 4320.0, "blocks": 432, "forwards": 20, "extend_minutes": 0.0}
+    agreed = {
+        "soaks": {"canary": soak, "wave": {**soak, "minutes": 360.0, "forwards": 0}},
+        "failure_budget": 2,
+        "commit": "fleet",
+    }
+    assert remarks.terms(agreed) == [
+        "the canary soaks for 3 d, 432 blocks, 20 forwards after it is confirmed; a later run goes on",
+        "every further stage soaks for 6 h, 432 blocks after it is confirmed; a later run goes on",
+        "2 nodes may fail, but not the canary (hive_failure_budget)",
+        "nothing is kept before every stage is switched and healthy (hive_commit is fleet)",
+    ]
+    assert remarks.terms({"soaks": {"canary": {**soak, "minutes": 0}}}) == remarks.terms({}) == []

@@ -11,13 +11,15 @@ import pytest
 import yaml
 from ansible_collections.lightning_goats.hive.plugins.filter.probe import DEFAULTS, probed_hosts, probing_hosts
 from ansible_collections.lightning_goats.hive.plugins.module_utils import _probe_setup
-from ansible_collections.lightning_goats.hive.plugins.module_utils._engine import bundle
+from ansible_collections.lightning_goats.hive.plugins.module_utils._engine import bundle, probe_ring
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.errors import HiveError
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.node import Node
-from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.probe import of_channels, of_log
 from ansible_collections.lightning_goats.hive.plugins.module_utils._engine.probe_ring import (
+    FORGET,
     Ring,
+    carried,
     count_samples,
+    each_sample,
     last_sample,
     samples_since,
 )
@@ -79,40 +81,75 @@ class TestRing:
         with pytest.raises(HiveError, match=r"the disk of .* is full; free some space"):
             ring.add(sample(1000))
 
+    def test_a_clock_that_is_ahead_for_a_minute_does_not_empty_it(self, ring: Ring) -> None:
+        for number in range(100):
+            ring.add(sample(1000 + number))
+        ring.add(sample(9_000_000))
+        assert count_samples(ring.path) == 101 - FORGET
+        ring.add(sample(1101))
+        assert last_sample(ring.path) == sample(1101)
+        assert count_samples(ring.path) > 30
 
-class TestSample:
-    def test_channels_htlcs_and_payments(self) -> None:
-        normal = {
-            "state": "CHANNELD_NORMAL",
-            "in_payments_fulfilled": 2,
-            "out_fulfilled_msat": 5000,
-            "htlcs": [{"expiry": 150}, {"expiry": 140}],
-        }
-        found = of_channels([normal, {**normal, "htlcs": []}, {"state": "ONCHAIN"}])
-        assert found["channels"] == {"CHANNELD_NORMAL": 2, "ONCHAIN": 1}
-        assert found["pending_htlcs"] == {"count": 2, "nearest_expiry": 140}
-        assert found["forwards"]["in_payments_fulfilled"] == 4
-        assert found["forwards"]["out_fulfilled_msat"] == 10000
-        assert found["forwards"]["out_payments_offered"] == 0
+    def test_what_a_sample_costs_does_not_grow_with_those_that_are_kept(self, ring: Ring) -> None:
+        ring.add(sample(1000))
+        with sqlite3.connect(ring.path) as database:
+            plan = database.execute(f"EXPLAIN QUERY PLAN {probe_ring.OLD}", (900, FORGET)).fetchall()
+        database.close()
+        assert any("samples_by_time (time<?)" in row[3] for row in plan), plan
 
-    def test_no_channels(self) -> None:
-        assert of_channels([])["pending_htlcs"] == {"count": 0, "nearest_expiry": None}
+    def test_what_the_next_look_has_to_know_outlives_every_sample(self, ring: Ring) -> None:
+        assert carried(ring.path) == {}
+        ring.add(sample(1000), {"live": ["a"]})
+        ring.add(sample(2000), {"live": ["b"]})
+        assert carried(ring.path) == {"live": ["b"]}
+        ring.add(sample(3000))
+        assert carried(ring.path) == {"live": ["b"]}
 
-    def test_only_new_lines_and_not_too_many(self) -> None:
-        marks = [{"time": f"{1000 + n}.5", "source": "plugin-x", "log": "y" * 900} for n in range(50)]
-        found = of_log(marks, 1010.5)
-        assert found["count"] == 39
-        assert len(found["broken"]) == 20
-        assert all(len(line) == 300 for line in found["broken"])
+    def test_a_ring_of_an_earlier_release_carries_nothing(self, ring: Ring) -> None:
+        with sqlite3.connect(ring.path) as database:
+            database.execute("CREATE TABLE samples (seq INTEGER PRIMARY KEY, time REAL NOT NULL, sample TEXT NOT NULL)")
+            database.execute("INSERT INTO samples (time, sample) VALUES (?, ?)", (1000, '{"schema": 1, "time": 1000}'))
+        database.close()
+        assert carried(ring.path) == {}
+        ring.add(sample(1030), {"live": []})
+        assert [found["time"] for found in each_sample(ring.path, 0)] == [1000, 1030]
+        assert carried(ring.path) == {"live": []}
+
+    def test_samples_come_some_at_a_time_and_all(self, ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(probe_ring, "AT_ONCE", 4)
+        for number in range(15):
+            ring.add(sample(1000 + number))
+        assert [found["time"] for found in each_sample(ring.path, 1003)] == list(range(1003, 1015))
+
+    def test_a_sample_that_a_disk_has_changed_is_left_out(self, ring: Ring) -> None:
+        for number in range(4):
+            ring.add(sample(1000 + number))
+        with sqlite3.connect(ring.path) as database:
+            database.execute("UPDATE samples SET sample = replace(sample, '1001', '10#1') WHERE time = 1001")
+            database.execute("UPDATE samples SET sample = '[]' WHERE time = 1002")
+            database.execute("UPDATE samples SET sample = x'00ff' WHERE time = 1003")
+        database.close()
+        assert list(each_sample(ring.path, 0)) == [sample(1000)]
+        assert last_sample(ring.path) is None
+
+    def test_pages_that_a_disk_has_changed_are_begun_anew(self, ring: Ring) -> None:
+        for number in range(30):
+            ring.add(sample(1000 + number, size=3000))
+        content = bytearray(ring.path.read_bytes())
+        content[4096:] = b"\xa5" * (len(content) - 4096)
+        ring.path.write_bytes(content)
+        assert (last_sample(ring.path), list(each_sample(ring.path, 0)), carried(ring.path)) == (None, [], {})
+        ring.add(sample(1100), {"live": []})
+        assert last_sample(ring.path) == {**sample(1100), "begun_anew": True}
 
 
 class TestWhoNeedsOne:
     def node(self, seen: dict[str, Any] | None = None, **variables: Any) -> dict[str, Any]:
         probe = {
             "engine": bundle.engine_digest(),
-            "every": 30.0,
+            "every": 60.0,
             "keep_seconds": 604800.0,
-            "max_bytes": 33554432,
+            "max_bytes": 67108864,
             "backup_every": 86400.0,
             "backup_keep": 10,
             "metrics_dir": "",
@@ -136,7 +173,7 @@ class TestWhoNeedsOne:
             {"same_node": False},
             {"every": 31.0},
             {"last_at": None},
-            {"last_at": 849.0},
+            {"last_at": 759.0},
             {"backup_every": None},
             {"backup_every": 3600.0},
             {"backup_keep": 3},
@@ -185,11 +222,11 @@ class TestUnits:
 
     def test_words_are_quoted_for_systemd(self, tmp_path: Path) -> None:
         node = self.node(tmp_path)
-        wanted = _probe_setup.Wanted(every=30, keep_seconds=600, max_bytes=1 << 20)
+        wanted = _probe_setup.Wanted(every=60, keep_seconds=600, max_bytes=1 << 20)
         texts = _probe_setup._texts(node, wanted, "d", tmp_path / "engine.pyz", scheduled=True)
         service = next(text for path, text in texts.items() if path.suffix == ".service")
         assert f'ReadWritePaths="{tmp_path}/hive %%h"' in service
-        assert "OnUnitActiveSec=30s" in next(text for path, text in texts.items() if path.suffix == ".timer")
+        assert "OnUnitActiveSec=60s" in next(text for path, text in texts.items() if path.suffix == ".timer")
         backup = texts[_probe_setup.UNITS / "hive-backup-alpha.service"]
         assert f'engine.pyz backup --node "{tmp_path}/hive %%h/probe.json"\n' in backup
         assert "ReadWritePaths" not in backup, "databases may lie anywhere, and reading one writes beside it"

@@ -71,7 +71,9 @@ def refused(code: str, settings: Settings, *wanted: Wanted, versions: dict[str, 
     return str(caught.value)
 
 
-def test_a_release_is_three_files_verified_and_described_by_itself(settings: Settings, plugins: Path) -> None:
+def test_a_release_is_three_files_and_an_sbom_verified_and_described_by_itself(
+    settings: Settings, plugins: Path
+) -> None:
     outcome = build(settings, Wanted(plugins / "good", "hive-fixture"))
     (made,) = outcome.releases
     directory = Path(made["path"])
@@ -81,6 +83,7 @@ def test_a_release_is_three_files_verified_and_described_by_itself(settings: Set
         "hive-fixture-0.1.0.pex",
         "manifest.json",
         "manifest.json.sig",
+        "sbom.cdx.json",
     ]
     assert {path.name for path in settings.releases.iterdir()} == {".lock", "hive-fixture"}
     release = load_release(directory, Path(outcome.allowed_signers), "hive-fixture")

@@ -13,6 +13,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils import (
     _report,
     _report_files,
     _report_notes,
+    _report_page,
 )
 from ansible_collections.lightning_goats.hive.tests.unit.plugins.module_utils.plan_shapes import (
     COMMS,
@@ -184,7 +185,7 @@ def test_neither_option_values_nor_journal_data_are_told() -> None:
     report = _report.build(success())
     assert "hunter2" not in json.dumps(report)
     assert report["nodes"]["alpha"]["after"][0]["options"] == ["cl-hive-comms-token"]
-    assert "hunter2" not in _report_files.html(report)
+    assert "hunter2" not in _report_page.html(report)
 
 
 def test_the_final_table() -> None:
@@ -197,7 +198,7 @@ def test_what_the_node_warns_of_is_told() -> None:
     warned = {**switched(), "remarks": ["restart lightningd in a quiet hour"]}
     report = _report.build(replace(success(), switches=dict.fromkeys(NODES, warned)))
     assert _report.table(report)[-1] == "charlie: restart lightningd in a quiet hour"
-    assert "restart lightningd in a quiet hour" in _report_files.html(report)
+    assert "restart lightningd in a quiet hour" in _report_page.html(report)
 
 
 @pytest.mark.parametrize(("source", "told"), [("/ln/hive.conf:3", True), ("pluginstart", False), ("default", False)])
@@ -260,10 +261,11 @@ def test_the_page_is_whole_and_needs_nothing_else(kind: str) -> None:
         ),
     }
     report = _report.build(cases[kind])
-    text = _report_files.html(report)
+    text = _report_page.html(report)
     page = Page(text)
     assert page.open == []
-    assert page.references == []
+    # It leads only to its own parts.
+    assert [reference for reference in page.references if not reference.startswith("#")] == []
     assert "url(" not in text
     assert "@import" not in text
     assert page.nodes == list(NODES)
@@ -284,6 +286,14 @@ def test_the_files_lie_beside_each_other(tmp_path: Path) -> None:
     ]
     assert json.loads(Path(paths["json"]).read_text()) == report
     assert (tmp_path / "reports/latest.html").read_text() == Path(paths["html"]).read_text()
+
+
+def test_rows_of_numbers_take_a_line_each() -> None:
+    odd = {"value": [1.5, None, -2e-05], "words": ["[\n1,\n2\n]", '"[1'], "none": [], "pairs": [[1, 2], [3, 4]]}
+    text = _report_files.data({"soaks": odd})
+    assert json.loads(text) == {"soaks": odd}
+    assert '"value": [1.5, null, -2e-05]' in text
+    assert "[1, 2]" in text
 
 
 def test_waits_restarts_and_quarantine_are_told_in_the_order_of_their_happening() -> None:

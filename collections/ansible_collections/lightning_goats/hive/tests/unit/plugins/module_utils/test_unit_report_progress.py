@@ -30,6 +30,12 @@ def told(module: str, result: Json, seconds: float = 0.0) -> list[Line]:
     ("module", "result", "expected"),
     [
         ("hive_observe", {"observed": observation()}, []),
+        ("hive_switch", {"changed": True, "phase": "soaked", "after": []}, [Line("alpha", "has soaked", GOOD)]),
+        (
+            "hive_switch",
+            {"changed": True, "phase": "abandoned", "after": []},
+            [Line("alpha", "its plan is given up", CHANGED)],
+        ),
         (
             "hive_observe",
             {"observed": observation(lightningd={"synced": False})},
