@@ -18,7 +18,7 @@ from ansible_collections.lightning_goats.hive.plugins.module_utils import _plan_
 from ansible_collections.lightning_goats.hive.plugins.module_utils._plan_stack import Json, Refusal, Stack, same_stack
 
 # What has become of a node of the rollout.
-TODO, SOAKING, SOAKED, FAILED, LEFT = "todo", "soaking", "soaked", "failed", "left"
+TO_DO, SOAKING, SOAKED, FAILED, LEFT = "todo", "soaking", "soaked", "failed", "left"
 SELF_REVERTED = "self-reverted"
 NOTHING_UNDER_WAY = "no rollout is under way, so there is nothing to give up; use playbooks/rollback.yml to go back"
 NO_SOAK: Json = {"minutes": 0, "blocks": 0, "forwards": 0, "extend_minutes": 0}
@@ -143,7 +143,7 @@ def carry_on(
         "nodes": part.nodes,
         "refused": [refusal.as_dict() for refusal in part.refused],
         "held": [],
-        "changes": len([node for node, state in states.items() if state in (TODO, SOAKING)]),
+        "changes": len([node for node, state in states.items() if state in (TO_DO, SOAKING)]),
         "left": part.left,
         "later": later,
         "states": states,
@@ -153,7 +153,7 @@ def carry_on(
     result["digest"] = _plan.digest(result, steps, result["spent"])
     if result["digest"] != going.plan:
         raise AnotherPlanError("the soaks, the failure budget or hive_commit were changed since it was approved")
-    if later and not {TODO, SOAKING} & set(states.values()):
+    if later and not {TO_DO, SOAKING} & set(states.values()):
         # A node that is gone for good never soaks; nobody waits for it.
         raise AnotherPlanError("nothing of it is left to do")
     if to_judge(result, going, budget):
@@ -231,7 +231,7 @@ class _Part:
             return
         self.refused += found
         # Of a node of a stage that soaks nothing can be judged without it.
-        self.states[node] = SOAKING if number <= self.proven else TODO
+        self.states[node] = SOAKING if number <= self.proven else TO_DO
 
     def _leave(self, node: str, why: str) -> None:
         self.left[node] = why
@@ -251,7 +251,7 @@ class _Part:
                 raise AnotherPlanError(f"{node}, which has soaked, needs work again ({step['steps'][0].strip()})")
             if step["action"] == "resume" and not record["soak"]["minutes"]:
                 # Killed between its confirmation and the end of the run: the lock is still to be given back.
-                self._state(node, seen, TODO, step)
+                self._state(node, seen, TO_DO, step)
                 return
         before = _plan.normal(record["previous"])
         step = {**self._idle(node, seen), "action": record["action"], "before": before, "after": _plan.normal(after)}
@@ -271,7 +271,7 @@ class _Part:
             self._state(node, seen, SOAKED, step)
             return
         self.refused += found
-        self._state(node, seen, TODO, step)
+        self._state(node, seen, TO_DO, step)
 
     def _idle(self, node: str, seen: Json) -> Json:
         """The step of a node to which nothing is done in this run."""
@@ -302,7 +302,7 @@ def _remarks(plan: Json, policy: Json) -> list[str]:
     if plan["later"]:
         who = ", ".join(plan["later"])
         found.append(f"not in this rollout, which began without them: {who}; run again when it is complete")
-    todo = [node for node, state in plan["states"].items() if state == TODO and node in plan["nodes"]]
+    todo = [node for node, state in plan["states"].items() if state == TO_DO and node in plan["nodes"]]
     if todo:
         found += _plan_remarks.terms(plan["terms"])
         most = max(plan["nodes"][node]["payments"]["blocks_needed"] for node in todo)
@@ -324,7 +324,7 @@ def to_do(plan: Json, soaks: Mapping[str, Json], whole_fleet: bool = False) -> l
     states = plan.get("states") or {}
     stages = []
     for number, wave in enumerate(plan["waves"]):
-        nodes = [node for node in wave["nodes"] if states.get(node, TODO) == TODO and node in plan["nodes"]]
+        nodes = [node for node in wave["nodes"] if states.get(node, TO_DO) == TO_DO and node in plan["nodes"]]
         if not nodes:
             continue
         soak = soaks["canary" if number == 0 else "wave"]
@@ -349,7 +349,7 @@ def to_judge(plan: Json, going: UnderWay, budget: int) -> list[Json]:
     states, stages = plan["states"], []
     for number, wave in enumerate(plan["waves"]):
         nodes = [node for node in wave["nodes"] if states[node] == SOAKING and node in going.records]
-        waiting = [node for node in wave["nodes"] if states[node] == TODO]
+        waiting = [node for node in wave["nodes"] if states[node] == TO_DO]
         alone = [node for node in wave["nodes"] if node in going.self_reverted]
         failed = {node: going.failed[node] for node in wave["nodes"] if node in going.failed}
         broken = bool(alone or (nodes and failed)) and going.overdrawn(budget)

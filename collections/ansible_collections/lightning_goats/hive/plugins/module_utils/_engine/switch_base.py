@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from .stacks import active_items
 Result = dict[str, Any]
 
 
-class Call:
+class Call(ABC):
     """One call of the engine on one node: what it knows, what it returns, how it fails; `Switch` says what it does."""
 
     def __init__(self, node: Node, request: Request) -> None:
@@ -74,8 +75,9 @@ class Call:
             self.state.transaction.previous = self.vault.open(self.state.transaction.previous)
         self.state.stable = None if self.state.stable is None else self.vault.open(self.state.stable)
 
+    @abstractmethod
     def _load_and_run(self) -> Result:
-        raise NotImplementedError
+        """Load the journal and do what was asked for; with the engine's lock, but for check mode."""
 
     # Results
 
